@@ -1,0 +1,1 @@
+"""When it happens: the engines turn a priced program into a timeline."""

@@ -1,0 +1,23 @@
+"""Compilation of hot loops. Importing this module imports numba; nothing at start-up does.
+
+Compiled code is cached on disk where numba can write: beside the package, in `NUMBA_CACHE_DIR` if
+set, else in the user's cache folder; where nothing is writable it is compiled anew in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def njit(function: Function) -> Function:
+    """`numba.njit` without fast-math, so that floats come out as in plain Python."""
+    try:
+        compiled = numba.njit(cache=True)(function)
+    except RuntimeError:  # numba: no locator available, i.e. no folder to cache in
+        compiled = numba.njit(function)
+    return cast(Function, compiled)
