@@ -1,0 +1,116 @@
+"""`simulate(scenario)`: the whole way from what the user wrote to what a step costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simdeep.analysis.attribution import Attribution, attribute
+from simdeep.analysis.blame import find_blame
+from simdeep.analysis.bubble import BubbleMeasures, bubble_measures
+from simdeep.analysis.critical import CriticalPath, critical_path
+from simdeep.analysis.memory import GIB, Memory, memory
+from simdeep.analysis.overlap import Overlap, overlap
+from simdeep.cost.calibration import calibration_for, load_calibration
+from simdeep.cost.memory import StaticMemory, static_memory
+from simdeep.cost.program import Jitter, Machine, price_program
+from simdeep.engine.timeline import Timeline
+from simdeep.program.lower.train import Lowered, lower
+from simdeep.program.schedule.registry import build_table
+
+if TYPE_CHECKING:
+    from simdeep.program.schedule.table import Table
+    from simdeep.spec.scenario import Scenario
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A simulated step and everything read off its timeline."""
+
+    scenario: Scenario
+    lowered: Lowered
+    timeline: Timeline
+    attribution: Attribution
+    bubbles: BubbleMeasures
+    overlap: Overlap
+    critical: CriticalPath
+    memory: Memory
+    static: StaticMemory
+
+    @property
+    def step_time_s(self) -> float:
+        """Seconds of one optimizer step."""
+        return self.timeline.makespan_ns / 1e9
+
+
+def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
+    """Simulate a training step, or one overlapped pair of chunks.
+
+    Raises:
+        InputError: if the scenario asks for what the schedule or the GPU cannot do.
+    """
+    table = schedule_table(scenario)
+    lowered = lower(scenario, table)
+    machine = machine_of(scenario)
+    priced = price_program(lowered.program, machine, jitter_of(scenario))
+    timeline = run_engine(scenario.simulate.engine, priced, progress)
+    blame = find_blame(timeline)
+    attribution = attribute(timeline, blame)
+    static = static_memory(scenario, lowered)
+    capacity_gib = machine.gpu.hbm_bytes / GIB
+    return Result(
+        scenario=scenario,
+        lowered=lowered,
+        timeline=timeline,
+        attribution=attribution,
+        bubbles=bubble_measures(attribution, None),
+        overlap=overlap(timeline),
+        critical=critical_path(timeline, blame),
+        memory=memory(timeline, static.parts, capacity_gib),
+        static=static,
+    )
+
+
+def schedule_table(scenario: Scenario) -> Table:
+    """The schedule's table for the scenario's pipeline and micro-batches."""
+    if scenario.kind == "fb-pair":
+        return build_table("pair", 1, 2)
+    layout = scenario.layout
+    return build_table(scenario.train.schedule, layout.pp, scenario.microbatches, layout.vpp)
+
+
+def machine_of(scenario: Scenario) -> Machine:
+    """The GPU with its links, its calibration and the split of its SMs."""
+    topology = scenario.topology
+    gpu = topology.gpu
+    path = scenario.calibration
+    calibration = calibration_for(gpu) if path is None else load_calibration(path).on(gpu)
+    return Machine(
+        gpu=gpu,
+        links=topology,
+        calibration=calibration,
+        comm_sms=scenario.train.comm_sms,
+        static_split=scenario.train.sm_split == "static",
+    )
+
+
+def jitter_of(scenario: Scenario) -> Jitter:
+    """Kernel jitter; a folded GPU is the slowest of its expert-parallel group."""
+    return Jitter(scenario.jitter.kernel_cv, scenario.layout.ep, scenario.simulate.seed)
+
+
+def run_engine(name: str, priced: object, progress: Progress | None = None) -> Timeline:
+    """Run a priced program on the engine of that name."""
+    from simdeep.program.columns import Priced
+
+    assert isinstance(priced, Priced)
+    if name == "reference":
+        from simdeep.engine import reference
+
+        return reference.run(priced, progress)
+    from simdeep.engine import compiled
+
+    return compiled.run(priced)

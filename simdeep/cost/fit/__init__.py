@@ -1,0 +1,1 @@
+"""Reproducible fits: measured rows in, calibration file out."""

@@ -1,0 +1,208 @@
+"""Prices a program: every distinct work once, then by index into columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from simdeep.cost.alltoall import price_alltoall, traffic
+from simdeep.cost.calibration import Calibration
+from simdeep.cost.collectives import Group, Links, TransferPrice, collective, point_to_point
+from simdeep.cost.kernels import price
+from simdeep.program.columns import Kind, Priced, Program
+from simdeep.program.lower.works import (
+    AllToAllWork,
+    CollectivesWork,
+    KernelWork,
+    Nothing,
+    P2pWork,
+    Work,
+)
+from simdeep.spec.hardware import Gpu
+
+F64 = npt.NDArray[np.float64]
+_NS = 1e9
+
+# Ports of a GPU in the order of TransferPrice.ports.
+IB_OUT, IB_IN, NVL_OUT, NVL_IN = range(4)
+PORTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a program is priced for: a GPU with its links, and how SMs are split."""
+
+    gpu: Gpu
+    links: Links
+    calibration: Calibration
+    comm_sms: int
+    static_split: bool
+
+    @property
+    def compute_sms(self) -> int:
+        """SMs that a kernel is launched for."""
+        return self.gpu.sms - self.comm_sms if self.static_split else self.gpu.sms
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """Kernel times vary between the `peers` that a folded GPU stands for.
+
+    The folded GPU is as slow as the slowest of them: 1 + cv x the largest of `peers` standard
+    normal draws, drawn anew for every task.
+    """
+
+    cv: float = 0.0
+    peers: int = 1
+    seed: int = 0
+
+    def factors(self, n: int) -> F64:
+        """A factor for each of n tasks."""
+        if self.cv == 0.0:
+            return np.ones(n)
+        rng = np.random.default_rng([self.seed, 0x717])
+        slowest = rng.standard_normal((n, self.peers), dtype=np.float32).max(axis=1)
+        return np.maximum(1.0 + self.cv * slowest.astype(float), 0.0)
+
+
+def price_program(program: Program, machine: Machine, jitter: Jitter | None = None) -> Priced:
+    """Price every task of a program on one machine type."""
+    table = _Table(program.works, machine)
+    column = table.rows(program.work, program.case)
+    factor = np.ones(program.n)
+    if jitter is not None:
+        factor = np.where(program.kind == Kind.COMPUTE, jitter.factors(program.n), 1.0)
+    port, port_ns = _ports(program, column)
+    return Priced(
+        program=program,
+        sm_ns=column["sm"] * factor,
+        mem_ns=column["mem"] * factor,
+        fixed_ns=column["fixed"],
+        sm_want=np.where(program.kind == Kind.COMPUTE, machine.compute_sms, 0).astype(np.int32),
+        sm_drag=column["sm_drag"],
+        mem_drag=column["mem_drag"],
+        port=port,
+        port_ns=port_ns,
+        floor_ns=column["floor"],
+        latency_ns=column["latency"],
+        sms=column["sms"].astype(np.int32),
+        draw_milli=np.rint(column["draw"] * 1000).astype(np.int32),
+        n_ports=program.n_ranks * PORTS,
+        hardware_sms=machine.gpu.sms,
+        comm_sms=machine.comm_sms,
+        static_split=machine.static_split,
+    )
+
+
+def _ports(program: Program, column: dict[str, F64]) -> tuple[npt.NDArray[np.int32], F64]:
+    """Port ids and times. A send leaves its own rank and arrives at its peer's ports."""
+    times = np.stack([column[f"port{i}"] for i in range(PORTS)], axis=1)
+    rank = np.repeat(program.rank[:, None].astype(np.int64), PORTS, axis=1)
+    arrives = program.peer >= 0
+    for port in (IB_IN, NVL_IN):
+        rank[arrives, port] = program.peer[arrives]
+    ids = np.where(times > 0, rank * PORTS + np.arange(PORTS), -1)
+    return ids.astype(np.int32), times
+
+
+_COLUMNS = ("sm", "mem", "fixed", "sm_drag", "mem_drag", "floor", "latency", "sms", "draw") + tuple(
+    f"port{i}" for i in range(PORTS)
+)
+
+
+class _Table:
+    """Prices of all works in nanoseconds, the cases of a work one below the other."""
+
+    def __init__(self, works: tuple[Work, ...], machine: Machine):
+        priced = [_price(work, machine) for work in works]
+        sizes = np.array([max(np.size(v) for v in p.values()) if p else 1 for p in priced])
+        self.first = np.concatenate([[0], np.cumsum(sizes)])
+        self.sizes = sizes
+        self.columns = {
+            name: np.concatenate(
+                [
+                    np.broadcast_to(np.asarray(p.get(name, 0.0), float), size)
+                    for p, size in zip(priced, sizes, strict=True)
+                ]
+            )
+            for name in _COLUMNS
+        }
+
+    def rows(self, work: npt.NDArray[np.int32], case: npt.NDArray[np.int32]) -> dict[str, F64]:
+        """The columns of tasks with this work in this case."""
+        at = self.first[work] + np.where(self.sizes[work] > 1, case, 0)
+        return {name: values[at] for name, values in self.columns.items()}
+
+
+def _price(work: Work, machine: Machine) -> dict[str, object]:
+    match work:
+        case Nothing():
+            return {}
+        case KernelWork():
+            p = price(work.kernels, machine.gpu, machine.calibration, machine.compute_sms)
+            return {
+                "sm": p.sm_s * _NS,
+                "mem": p.mem_s * _NS,
+                "fixed": p.fixed_s * _NS,
+                "sm_drag": p.sm_drag,
+                "mem_drag": p.mem_drag,
+            }
+        case AllToAllWork():
+            load = traffic(
+                work.kind,
+                work.hidden,
+                work.ib_out,
+                work.ib_in,
+                work.nvl_out,
+                work.nvl_in,
+                dtype=work.dtype,
+            )
+            return _columns(
+                price_alltoall(load, machine.links, machine.calibration, machine.comm_sms)
+            )
+        case P2pWork():
+            return _columns(
+                point_to_point(
+                    work.bytes, machine.links, machine.calibration, same_node=work.same_node
+                )
+            )
+        case CollectivesWork():
+            prices = [
+                collective(
+                    part.kind,
+                    part.bytes,
+                    Group(part.nodes, part.ranks_per_node),
+                    machine.links,
+                    machine.calibration,
+                )
+                for part in work.parts
+            ]
+            return _columns(_one_after_the_other(prices))
+
+
+def _one_after_the_other(prices: list[TransferPrice]) -> TransferPrice:
+    """One price for transfers in a row; each is as slow as its busiest port."""
+    if len(prices) == 1:
+        return prices[0]
+    total = {
+        field.name: sum(getattr(p, field.name) for p in prices)
+        for field in dataclasses.fields(TransferPrice)
+        if field.name.endswith("_s")
+    }
+    moving = sum(p.moving_s for p in prices)
+    total["floor_s"] = moving
+    return TransferPrice(**total, sms=max(p.sms for p in prices), draw=max(p.draw for p in prices))
+
+
+def _columns(p: TransferPrice) -> dict[str, object]:
+    ports = {f"port{i}": seconds * _NS for i, seconds in enumerate(p.ports)}
+    return {
+        **ports,
+        "floor": p.floor_s * _NS,
+        "latency": p.latency_s * _NS,
+        "sms": p.sms,
+        "draw": p.draw,
+    }

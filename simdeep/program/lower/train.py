@@ -1,0 +1,197 @@
+"""A scenario as a program: the recipe of all lowering passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simdeep.program.columns import Program
+from simdeep.program.lower.build import Draft, Sends, build
+from simdeep.program.lower.cases import Cases, drawn_cases, replayed_cases
+from simdeep.program.lower.finish import StepEnd, add_step_end
+from simdeep.program.lower.stage_costs import BYTES, Workshop, rank_params
+from simdeep.program.lower.units import Unit, layer_unit, stage_units
+from simdeep.program.lower.works import (
+    CollectivesWork,
+    CollectiveWork,
+    KernelWork,
+    Nothing,
+    P2pWork,
+    Works,
+)
+from simdeep.program.routing import TRACE, draw_loads
+from simdeep.program.routing.recorded import DIRECTIONS
+from simdeep.program.schedule.table import Table
+from simdeep.program.workload.optimizer import optimizer_kernels
+from simdeep.program.workload.shape import Shape
+from simdeep.spec.model import MoeFfn
+from simdeep.spec.scenario import Scenario
+
+_ACTIVATION_BYTES = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A program with what the passes knew: the schedule, the units of each stage, the cases."""
+
+    program: Program
+    table: Table
+    stages: tuple[tuple[Unit, ...], ...]
+    cases: Cases | None
+
+
+def moe_ffn(scenario: Scenario) -> MoeFfn | None:
+    """The routed feed-forward part of the model, if it has one."""
+    layers = (*scenario.model.layers, *scenario.model.mtp)
+    return next((layer.ffn for layer in layers if isinstance(layer.ffn, MoeFfn)), None)
+
+
+def lower(scenario: Scenario, table: Table) -> Lowered:
+    """Lower a training step (or a pair of chunks) under a schedule table."""
+    model, layout, train = scenario.model, scenario.layout, scenario.train
+    n_layers = model.n_layers + model.mtp_layers
+    if scenario.kind == "fb-pair":
+        stages = (tuple(layer_unit(model, index) for index in scenario.layers),)
+    else:
+        stages = tuple(stage_units(model, stage) for stage in layout.stages)
+    cases = routing_cases(scenario, table.n_microbatches)
+    works = Works()
+    gpus_per_node = scenario.topology.gpus_per_node
+    workshop = Workshop(
+        model, layout, train, gpus_per_node, _shape(scenario, cases), cases, works
+    )
+    draft = build(
+        table,
+        stages,
+        [workshop.costs(units) for units in stages],
+        _sends(scenario, works),
+        _case_table(cases, n_layers, table.n_microbatches),
+    )
+    if scenario.kind == "train":
+        draft = _step_end(scenario, table, stages, workshop, draft)
+    return Lowered(draft.program(works), table, stages, cases)
+
+
+def _shape(scenario: Scenario, cases: Cases | None) -> Shape:
+    layout, train = scenario.layout, scenario.train
+    moe = moe_ffn(scenario)
+    return Shape(
+        tokens=train.mbs * train.seq_len // layout.cp,
+        seq_len=train.seq_len,
+        tp=layout.tp,
+        sp=layout.sp,
+        cp=layout.cp,
+        ep=layout.ep,
+        rows=0.0 if cases is None else cases.rows,
+        unique=0.0 if cases is None else cases.unique,
+        local_experts=1 if moe is None else moe.experts // layout.ep,
+    )
+
+
+def routing_cases(scenario: Scenario, microbatches: int) -> Cases | None:
+    """The routing of every layer and micro-batch; None for a model without experts."""
+    moe = moe_ffn(scenario)
+    if moe is None:
+        return None
+    model, routing = scenario.model, scenario.routing
+    group = (
+        moe,
+        scenario.layout.ep,
+        min(scenario.topology.gpus_per_node, scenario.layout.ep),
+        scenario.train.mbs * scenario.train.seq_len // scenario.layout.cp,
+        routing.kind,
+        routing.skew,
+        routing.draws,
+        scenario.simulate.seed,
+    )
+    n_layers = model.n_layers + model.mtp_layers
+    if routing.kind != "recorded":
+        return drawn_cases(draw_loads(*group), n_layers, microbatches, scenario.simulate.seed)
+    file = scenario.routing_file or TRACE
+    forward, backward = (
+        draw_loads(*group, file=file, direction=direction) for direction in DIRECTIONS
+    )
+    if scenario.kind == "fb-pair":
+        return replayed_cases(forward, backward, scenario.layers)
+    return drawn_cases(forward, n_layers, microbatches, scenario.simulate.seed)
+
+
+def _case_table(cases: Cases | None, n_layers: int, microbatches: int) -> np.ndarray:
+    return np.zeros((n_layers, microbatches), np.int32) if cases is None else cases.of
+
+
+def _sends(scenario: Scenario, works: Works) -> Sends:
+    """Transfers between pipeline ranks: BF16 hidden states, cut by tp under sequence parallelism."""
+    layout, train = scenario.layout, scenario.train
+    tokens = train.mbs * train.seq_len / layout.cp
+    nbytes = tokens * scenario.model.hidden * _ACTIVATION_BYTES / (layout.tp if layout.sp else 1)
+    per_node = scenario.topology.gpus_per_node
+
+    def work(source: int, target: int) -> int:
+        nodes = {rank * layout.stage_size // per_node for rank in (source, target)}
+        item = P2pWork(nbytes, same_node=len(nodes) == 1)
+        return works.add(item, item)
+
+    return Sends(work)
+
+
+def _step_end(
+    scenario: Scenario,
+    table: Table,
+    stages: tuple[tuple[Unit, ...], ...],
+    workshop: Workshop,
+    draft: Draft,
+) -> Draft:
+    """Works of reducing, updating and gathering what each rank holds."""
+    layout, dtypes = scenario.layout, scenario.train.dtypes
+    works, copies = workshop.works, table.param_copies
+    sizes = [rank_params(scenario.model, layout, units) for units in stages]
+
+    def collectives(kind: str, stage: int, bytes_each: float) -> tuple[int, ...]:
+        parts = []
+        for size, group in zip(sizes[stage], ("dp_cp", "edp"), strict=True):
+            span = layout.span(group, workshop.gpus_per_node)  # type: ignore[arg-type]
+            # Both copies of a DualPipe stage are replicas, on other nodes.
+            if size and span.size * copies > 1:
+                nodes = span.nodes * copies
+                parts.append(
+                    CollectiveWork(kind, size * bytes_each, nodes, span.ranks_per_node)  # type: ignore[arg-type]
+                )
+        return tuple(works.add((part,), CollectivesWork((part,))) for part in parts)
+
+    ends = []
+    for held in table.stages_of:
+        dense = sum(sizes[stage][0] for stage in held)
+        expert = sum(sizes[stage][1] for stage in held)
+        sharded = layout.zero >= 1
+        owned = dense + expert
+        if sharded:
+            owned = dense / (layout.size("dp_cp") * copies) + expert / (layout.edp * copies)
+        kernels = optimizer_kernels(
+            owned,
+            dense + expert,
+            moments=dtypes.moments,
+            fp8_weights=dense + expert if scenario.train.precision == "fp8" else 0.0,
+        )
+        reduce_kind = "reduce_scatter" if sharded else "all_reduce"
+        reduce = {s: collectives(reduce_kind, s, BYTES[dtypes.grads]) for s in held}
+        gather = {s: collectives("all_gather", s, BYTES[dtypes.params]) for s in held}
+        ends.append(
+            StepEnd(
+                reduce=reduce if layout.zero <= 1 else {},
+                gather=gather if sharded and layout.zero <= 2 else {},
+                optimizer=works.add(("optimizer", kernels), KernelWork(kernels)),
+                norm=_norm(scenario, workshop),
+            )
+        )
+    return add_step_end(draft, table.stages_of, ends, overlap=scenario.train.grad_sync == "overlap")
+
+
+def _norm(scenario: Scenario, workshop: Workshop) -> int:
+    """The all-reduce of the gradient norm, four bytes over all GPUs."""
+    if scenario.layout.n_ranks == 1:
+        return workshop.works.add("no norm", Nothing())
+    per_node = min(workshop.gpus_per_node, scenario.layout.n_ranks)
+    part = CollectiveWork("all_reduce", 4.0, -(-scenario.layout.n_ranks // per_node), per_node)
+    return workshop.works.add((part,), CollectivesWork((part,)))

@@ -1,0 +1,103 @@
+"""What every attention kind shares: the fused core and the output projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simdeep.program.workload.kernel import Kernel
+from simdeep.program.workload.ops import (
+    BF16,
+    E5M6_TILED,
+    FP32,
+    Linear,
+    cast,
+    memory,
+    recomputed,
+)
+from simdeep.program.workload.shape import CORE, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Causal flash attention of this rank's tokens over the whole sequence.
+
+    `heads` and `kv_heads` are this rank's share, `qk_dim` and `v_dim` a head's sizes. With context
+    parallelism each rank keeps its queries and sees every key, half of them on average.
+    """
+
+    heads: float
+    kv_heads: float
+    qk_dim: int
+    v_dim: int
+
+    def forward(self, plan: Plan) -> Kernel:
+        """Scores, softmax and values in one kernel."""
+        shape = plan.shape
+        per_token = self.heads * shape.seq_len
+        queries = shape.tokens * self.heads
+        return Kernel(
+            name="attn_core_fwd",
+            op="attention",
+            dtype="bf16",
+            variant="fwd",
+            m=shape.tokens,
+            n=shape.seq_len,
+            k=self.qk_dim,
+            groups=max(1, round(self.heads)),
+            flops=shape.tokens * per_token * (self.qk_dim + self.v_dim),
+            bytes=queries * ((self.qk_dim + self.v_dim) * BF16 + FP32) + self._kv_bytes(plan),
+        )
+
+    def backward(self, plan: Plan) -> list[Kernel]:
+        """Row sums before, the core (five products, one of them the scores again), dQ after."""
+        shape = plan.shape
+        queries = shape.tokens * self.heads
+        grad_q32 = queries * self.qk_dim * FP32
+        pairs = shape.tokens * self.heads * shape.seq_len
+        pre = queries * (2 * self.v_dim * BF16 + 2 * FP32) + grad_q32
+        core = Kernel(
+            name="attn_core_bwd",
+            op="attention",
+            dtype="bf16",
+            variant="bwd",
+            m=shape.tokens,
+            n=shape.seq_len,
+            k=self.qk_dim,
+            groups=max(1, round(self.heads)),
+            flops=pairs * (3 * self.qk_dim + 2 * self.v_dim),
+            bytes=queries * ((self.qk_dim + self.v_dim) * BF16 + 2 * FP32)
+            + 2 * grad_q32
+            + 2 * self._kv_bytes(plan),
+            recomputed=pairs * self.qk_dim,
+        )
+        again = recomputed([self.forward(plan)]) if plan.again(CORE) else []
+        return [
+            *again,
+            memory("attn_bwd_pre", "attn_bwd_prepost", pre),
+            core,
+            memory("attn_bwd_post", "attn_bwd_prepost", grad_q32 + queries * self.qk_dim * BF16),
+        ]
+
+    def _kv_bytes(self, plan: Plan) -> float:
+        """Keys and values of the whole sequence, once."""
+        keys = plan.shape.tokens * plan.shape.cp * self.kv_heads
+        return keys * (self.qk_dim + self.v_dim) * BF16
+
+
+def o_proj_forward(plan: Plan, linear: Linear) -> list[Kernel]:
+    """Output projection; in FP8 its input is also kept as E5M6 for the backward pass."""
+    values = plan.shape.tokens * linear.k
+    keep = [cast("attn_out_keep", values, write=E5M6_TILED)] if plan.fp8 else []
+    return [*keep, *linear.forward(plan.shape.tokens)]
+
+
+def o_proj_dgrad(plan: Plan, linear: Linear) -> list[Kernel]:
+    """Input gradient of the output projection, and the operands of its weight gradient."""
+    tokens = plan.shape.tokens
+    back = [cast("attn_out_back", tokens * linear.k, E5M6_TILED, BF16)] if plan.fp8 else []
+    return [
+        *back,
+        *linear.dgrad(tokens),
+        *linear.wgrad_input(tokens),
+        *linear.wgrad_grad(tokens),
+    ]

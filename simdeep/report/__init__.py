@@ -1,0 +1,1 @@
+"""Charts and files for people: nothing here computes a result or moves a span."""

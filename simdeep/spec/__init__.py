@@ -1,0 +1,1 @@
+"""What the user wrote, frozen and checked: hardware, topology, model, layout, scenario."""

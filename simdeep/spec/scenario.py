@@ -1,0 +1,290 @@
+"""The scenario: what the user wrote, checked and resolved into model, topology and layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import simdeep
+from simdeep.errors import InputError, Problem
+from simdeep.spec.layout import Layout, StageSpec, auto_stages, stages_from_counts
+from simdeep.spec.model import Model, load_model, model_catalogue
+from simdeep.spec.resources import ResourceKind, catalogue, find_resource, nearest
+from simdeep.spec.scenario_checks import check_scenario, derive_dp
+from simdeep.spec.scenario_schema import (
+    SCENARIO_KINDS,
+    Goal,
+    Jitter,
+    PairScenario,
+    Price,
+    Routing,
+    Simulate,
+    Train,
+    TrainScenario,
+)
+from simdeep.spec.topology import Topology, load_topology
+from simdeep.spec.validate import (
+    Reporter,
+    Source,
+    apply_overrides,
+    check_fields,
+    use_canonical_names,
+)
+from simdeep.spec.yamlio import load_document, split_key
+
+T = TypeVar("T")
+
+DEFAULT_SKEW = "h800-skew"
+"""Shipped file with the skew of a gate that is given none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """Everything one simulation needs to know, with all defaults filled in.
+
+    `layers` are the decoder layers of an `fb-pair` (empty for `train`, whose layers lie in
+    `layout.stages`). A pair's `train` has the options of its chunks, and one micro-batch a rank.
+    `calibration` and `routing_file` are files, or None for the GPU's own and for none.
+    """
+
+    name: str
+    kind: Literal["train", "fb-pair"]
+    model: Model
+    topology: Topology
+    layout: Layout
+    layers: tuple[int, ...]
+    train: Train
+    routing: Routing
+    jitter: Jitter
+    simulate: Simulate
+    price: Price
+    goal: Goal
+    calibration: Path | None
+    routing_file: Path | None
+    fields: TrainScenario | PairScenario
+
+    @property
+    def microbatches(self) -> int:
+        """Micro-batches of one step and data parallel rank."""
+        return self.train.gbs // (self.layout.dp * self.train.mbs)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a global batch."""
+        return self.train.gbs * self.train.seq_len
+
+    @property
+    def usd_per_gpu_hour(self) -> float:
+        """US dollars for a GPU-hour: the scenario's, else the topology's."""
+        price = self.price.usd_per_gpu_hour
+        return self.topology.usd_per_gpu_hour if price is None else price
+
+    def resolved(self) -> dict[str, Any]:
+        """The scenario as a scenario file would say it with every default written out.
+
+        Plain JSON types in a fixed order; reading it back gives the same scenario.
+        """
+        plain: dict[str, Any] = self.fields.model_dump(mode="json")
+        first = ["kind", "model", "topology", "layout", "layers", "train"]
+        order = [key for key in first if key in plain] + [key for key in plain if key not in first]
+        return {key: plain[key] for key in order}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the result: resolved values, file contents, version."""
+        content = {
+            "version": simdeep.__version__,
+            "scenario": self._without_paths(),
+            "model": dataclasses.asdict(self.model),
+            "topology": self.topology.to_dict(),
+            "calibration": [_digest(path) for path in self._calibration_files()],
+            "routing": _digest(self.routing_file) if self.routing_file else None,
+        }
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _without_paths(self) -> dict[str, Any]:
+        """The resolved values without names of files, whose content counts instead."""
+        plain = self.resolved()
+        routing = plain["routing"] | {"file": None}
+        return plain | {"model": None, "topology": None, "calibration": None, "routing": routing}
+
+    def _calibration_files(self) -> list[Path]:
+        """What may price this scenario: its own calibration, the GPU's, or any that is shipped."""
+        if self.calibration is not None:
+            return [self.calibration]
+        shipped = catalogue("calibration")
+        name = self.topology.gpu.calibration
+        return [shipped[name]] if name in shipped else list(shipped.values())
+
+
+def load_scenario(path_or_name: str | Path, overrides: Mapping[str, str] | None = None) -> Scenario:
+    """Read a scenario file, by path or shipped name, with values changed as by `--set key=value`.
+
+    Raises `InputError` with every problem of the file and of the overrides.
+    """
+    path = find_resource("scenarios", path_or_name)
+    document = load_document(path)
+    if not isinstance(document.data, dict):
+        raise InputError(
+            [Problem(document.place(()), "", "must be keys and values, as 'kind: train'")]
+        )
+    data: dict[str, Any] = document.data
+    overrides = overrides or {}
+    source = Source(document)
+    report = Reporter(source)
+    kind = _kind(data, overrides)
+    fields_type = SCENARIO_KINDS[kind if kind in SCENARIO_KINDS else "train"]
+    problems = use_canonical_names(data, source, fields_type)
+    problems += apply_overrides(data, source, overrides, fields_type)
+    for problem in problems:
+        report.add_problem(problem)
+    if kind not in SCENARIO_KINDS:
+        _report_kind(kind, report)
+        data["kind"] = "train"
+    fields = check_fields(fields_type, data, report)
+    return _Resolver(path, fields, report).scenario()
+
+
+def _kind(data: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:
+    kind = overrides.get("kind", data.get("kind"))
+    return kind if isinstance(kind, str) else str(kind)
+
+
+def _report_kind(kind: str, report: Reporter) -> None:
+    valid = tuple(SCENARIO_KINDS)
+    near = nearest(kind, valid)
+    hint = f"; did you mean {near}?" if near else ""
+    given = "is missing" if kind == "None" else f"is {kind!r}"
+    report.add(("kind",), f"{given}; must be one of {', '.join(valid)}{hint}")
+
+
+class _Resolver:
+    """Turns checked fields into a `Scenario`, reading the files they name."""
+
+    def __init__(self, path: Path, fields: TrainScenario | PairScenario, report: Reporter):
+        self.path = path
+        self.fields = fields
+        self.report = report
+
+    def scenario(self) -> Scenario:
+        fields = self.fields
+        model = self._read("model", fields.model, load_model)
+        topology = self._read("topology", fields.topology, load_topology)
+        calibration = self._file("calibration", "calibration", fields.calibration)
+        routing_file = self._file("routing", "routing.file", fields.routing.file)
+        check_scenario(fields, model, topology, self.report)
+        if self.report.problems or model is None or topology is None:
+            raise InputError(self.report.problems)
+        layout, resolved = self._layout(model, topology)
+        return Scenario(
+            name=self.path.stem,
+            kind=fields.kind,
+            model=model,
+            topology=topology,
+            layout=layout,
+            layers=self._pair_layers(),
+            train=self._train(layout.dp),
+            routing=resolved.routing,
+            jitter=fields.jitter,
+            simulate=fields.simulate,
+            price=resolved.price,
+            goal=fields.goal,
+            calibration=calibration,
+            routing_file=routing_file,
+            fields=resolved,
+        )
+
+    def _base(self, key: str) -> Path | None:
+        """Paths in a file are relative to the file, paths in flags to the working directory."""
+        return None if self.report.source.override(split_key(key)) else self.path.parent
+
+    def _read(self, key: str, name: str, load: Callable[[str, Path | None], T]) -> T | None:
+        if (key,) in self.report.tainted:
+            return None
+        try:
+            return load(name, self._base(key))
+        except InputError as error:
+            for problem in error.problems:
+                self.report.add_problem(problem, at=split_key(key))
+            return None
+
+    def _file(self, kind: ResourceKind, key: str, name: str | None) -> Path | None:
+        if name is None:
+            return None
+        return self._read(key, name, lambda text, base: find_resource(kind, text, base))
+
+    def _layout(
+        self, model: Model, topology: Topology
+    ) -> tuple[Layout, TrainScenario | PairScenario]:
+        """The layout, and the fields with what follows from model and topology filled in."""
+        fields = self.fields
+        dp = derive_dp(fields.layout, topology)
+        stages = self._stages(model)
+        given = fields.layout
+        degrees = {name: getattr(given, name) for name in ("tp", "pp", "vpp", "cp", "ep", "zero")}
+        try:
+            layout = Layout(dp=dp, sp=given.sp, stages=stages, **degrees)
+        except InputError as error:
+            for problem in error.problems:
+                self.report.add_problem(problem)
+            raise InputError(self.report.problems) from None
+        counts = tuple(len(stage.layers) for stage in stages) or "auto"
+        price = fields.price.usd_per_gpu_hour
+        usd = topology.usd_per_gpu_hour if price is None else price
+        resolved = fields.model_copy(
+            update={
+                "model": self._name("model", fields.model, model_catalogue()),
+                "topology": self._name("topology", fields.topology, catalogue("topologies")),
+                "layout": given.model_copy(update={"dp": dp, "stages": counts}),
+                "price": Price(usd_per_gpu_hour=usd),
+                "routing": self._routing(),
+            }
+        )
+        return layout, resolved
+
+    def _name(self, key: str, text: str, shipped: Collection[str]) -> str:
+        """A shipped name as it is, a path made absolute, so that it means the same anywhere."""
+        return text if text in shipped else str(((self._base(key) or Path()) / text).resolve())
+
+    def _stages(self, model: Model) -> tuple[StageSpec, ...]:
+        fields = self.fields
+        if isinstance(fields, PairScenario):
+            return ()
+        layout = fields.layout
+        if layout.stages == "auto":
+            return auto_stages(
+                model, layout.pp, layout.vpp, mtp=fields.train.mtp, seq_len=fields.train.seq_len
+            )
+        return stages_from_counts(layout.stages, mtp=fields.train.mtp)
+
+    def _routing(self) -> Routing:
+        """The routing, with the measured skew where a gate has none of its own."""
+        routing = self.fields.routing
+        if routing.kind != "gate" or routing.skew is not None:
+            return routing
+        measured = load_document(find_resource("routing", DEFAULT_SKEW)).data
+        return routing.model_copy(update={"skew": float(measured["value"])})
+
+    def _pair_layers(self) -> tuple[int, ...]:
+        if not isinstance(self.fields, PairScenario):
+            return ()
+        layers = self.fields.layers
+        return tuple(range(layers.first, layers.first + layers.count))
+
+    def _train(self, dp: int) -> Train:
+        """The step's options; a pair is one DualPipe block, one micro-batch a rank."""
+        chunk = self.fields.train
+        if isinstance(chunk, Train):
+            return chunk
+        return Train(**chunk.model_dump(), schedule="dualpipe", gbs=dp * chunk.mbs)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

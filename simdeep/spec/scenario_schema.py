@@ -1,0 +1,251 @@
+"""The fields of a scenario file: each declared once with its type, unit, default and meaning.
+
+The reader, `simdeep schema` and the documentation are made from these declarations. Required fields
+carry an example, which messages show.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from simdeep.spec.scenario_types import (
+    Degree,
+    Precision,
+    Recompute,
+    Stages,
+    StateDtype,
+    UsdPerHour,
+)
+
+
+def _also(*names: str) -> dict[str, Any]:
+    """Other names a key may be written by (Megatron's)."""
+    return {"aliases": list(names)}
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LayoutFields(Section):
+    """Parallel degrees and the cut into pipeline stages."""
+
+    tp: Degree = Field(
+        default=1,
+        description="tensor parallel degree",
+        json_schema_extra=_also("tensor_model_parallel_size"),
+    )
+    pp: Degree = Field(
+        default=1,
+        description="pipeline parallel degree (ranks of one pipeline)",
+        json_schema_extra=_also("pipeline_model_parallel_size"),
+    )
+    vpp: Degree = Field(
+        default=1,
+        description="stages each pipeline rank holds",
+        json_schema_extra=_also("virtual_pipeline_model_parallel_size"),
+    )
+    cp: Degree = Field(
+        default=1,
+        description="context parallel degree",
+        json_schema_extra=_also("context_parallel_size"),
+    )
+    ep: Degree = Field(
+        default=1,
+        description="expert parallel degree; divides dp*cp*tp and the experts",
+        json_schema_extra=_also("expert_model_parallel_size"),
+    )
+    dp: Degree | None = Field(
+        default=None,
+        description="data parallel degree; by default what the topology's GPUs leave",
+        json_schema_extra=_also("data_parallel_size"),
+    )
+    zero: Annotated[int, Field(ge=0, le=3)] = Field(
+        default=1, description="ZeRO level of the data parallel group (3: FSDP)"
+    )
+    sp: bool = Field(
+        default=False,
+        description="Megatron's sequence parallelism on the tp group",
+        json_schema_extra=_also("sequence_parallel"),
+    )
+    stages: Stages = Field(
+        default="auto",
+        description="decoder layers of each of the pp*vpp stages, or auto: balanced by FLOPs",
+    )
+
+
+class Dtypes(Section):
+    """Number formats of the training state in GPU memory."""
+
+    params: StateDtype = Field(default="bf16", description="working parameters")
+    grads: StateDtype = Field(default="fp32", description="accumulated gradients")
+    master: StateDtype = Field(default="fp32", description="the optimizer's parameters")
+    moments: StateDtype = Field(default="fp32", description="AdamW's two moments")
+    ema: bool = Field(
+        default=False, description="keep an average of the parameters, in host memory"
+    )
+
+
+class ChunkOptions(Section):
+    """How the chunk of one stage and one micro-batch runs."""
+
+    seq_len: Annotated[int, Field(ge=1, le=1 << 24)] = Field(
+        default=4096,
+        description="tokens of a sequence",
+        json_schema_extra=_also("seq_length"),
+    )
+    mbs: Annotated[int, Field(ge=1, le=1 << 16)] = Field(
+        default=1,
+        description="sequences of a micro-batch",
+        json_schema_extra=_also("micro_batch_size"),
+    )
+    precision: Precision = Field(default="bf16", description="format of the linear layers' GEMMs")
+    attention: Literal["flash"] = Field(
+        default="flash", description="attention core: fused, scores never written to memory"
+    )
+    recompute: Recompute = Field(
+        default=(),
+        description="what the backward computes again instead of keeping: none, or a list of norm, "
+        "mla_up, swiglu, selective (the attention core) and full (the layer)",
+    )
+    comm_sms: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="SMs that all-to-all transfers hold while they run"
+    )
+    sm_split: Literal["static", "dynamic"] = Field(
+        default="static",
+        description="static: compute never gets the transfers' SMs; dynamic: it does when idle",
+    )
+
+
+class Train(ChunkOptions):
+    """One training step."""
+
+    schedule: Literal["1f1b", "zb1p", "dualpipe"] = Field(
+        default="1f1b", description="pipeline schedule"
+    )
+    gbs: Annotated[int, Field(ge=1, le=1 << 30)] = Field(
+        description="sequences of a global batch",
+        examples=[1],
+        json_schema_extra=_also("global_batch_size"),
+    )
+    mtp: bool = Field(default=False, description="train the model's multi-token prediction modules")
+    grad_sync: Literal["after", "overlap"] = Field(
+        default="after",
+        description="reduce gradients after the last backward, or beside the last backwards",
+    )
+    optimizer: Literal["adamw"] = Field(default="adamw", description="optimizer")
+    dtypes: Dtypes = Field(default=Dtypes(), description="formats of the training state")
+
+
+class Routing(Section):
+    """Which experts tokens go to."""
+
+    kind: Literal["balanced", "gate", "recorded"] = Field(
+        default="balanced",
+        description="balanced: every expert gets the same; gate: drawn from a gate; recorded: "
+        "loads from a file",
+    )
+    skew: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        default=None,
+        description="gate: standard deviation of the experts' popularity in logits (0: all alike); "
+        "by default as uneven as DeepSeek's H800 trace",
+    )
+    draws: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=24,
+        description="gate: independent draws that micro-batches and layers cycle through",
+    )
+    file: str | None = Field(
+        default=None, description="recorded: shipped name, or path beside the scenario"
+    )
+
+
+class Jitter(Section):
+    """Random differences between peers."""
+
+    kernel_cv: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="coefficient of variation of a kernel's time between peers"
+    )
+
+
+class Simulate(Section):
+    """How the simulation runs; no result should hang on it but the seed's."""
+
+    fold: bool = Field(
+        default=True, description="one GPU stands for its EP and DP peers on a pipeline rank"
+    )
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
+        default=0, description="seed of every random draw"
+    )
+    engine: Literal["reference", "compiled"] = Field(default="reference", description="engine")
+
+
+class Price(Section):
+    """Money."""
+
+    usd_per_gpu_hour: Annotated[UsdPerHour, Field(ge=0)] | None = Field(
+        default=None, description="US dollars for a GPU-hour; by default the topology's"
+    )
+
+
+class Goal(Section):
+    """What the job is for."""
+
+    tokens: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="tokens of the whole run; costs are also given for all of them"
+    )
+
+
+class PairLayers(Section):
+    """The layers an overlapped pair of chunks runs through."""
+
+    first: Annotated[int, Field(ge=0)] = Field(description="first decoder layer", examples=[0])
+    count: Annotated[int, Field(ge=1)] = Field(description="number of layers", examples=[1])
+
+
+class ScenarioFields(Section):
+    """What every scenario has."""
+
+    model: str = Field(
+        description="model: shipped name, or path of a Hugging Face config.json",
+        examples=["deepseek-v3"],
+    )
+    topology: str = Field(
+        description="cluster: shipped name, or path of a topology file", examples=["h800-2048"]
+    )
+    layout: LayoutFields = Field(default=LayoutFields(), description="parallel layout")
+    routing: Routing = Field(default=Routing(), description="expert routing")
+    jitter: Jitter = Field(default=Jitter(), description="random differences between peers")
+    simulate: Simulate = Field(default=Simulate(), description="how the simulation runs")
+    price: Price = Field(default=Price(), description="money")
+    goal: Goal = Field(default=Goal(), description="what the job is for")
+    calibration: str | None = Field(
+        default=None,
+        description="measured efficiencies: shipped name or path; by default the GPU's own",
+    )
+
+
+class TrainScenario(ScenarioFields):
+    """`kind: train`: one training step on the whole topology."""
+
+    kind: Literal["train"] = Field(description="what to simulate", examples=["train"])
+    train: Train = Field(description="the training step", examples=[{"gbs": 1}])
+
+
+class PairScenario(ScenarioFields):
+    """`kind: fb-pair`: one overlapped forward and backward chunk, on part of the topology."""
+
+    kind: Literal["fb-pair"] = Field(description="what to simulate", examples=["fb-pair"])
+    layers: PairLayers = Field(
+        description="layers of the pair", examples=[{"first": 0, "count": 1}]
+    )
+    train: ChunkOptions = Field(default=ChunkOptions(), description="how the chunks run")
+
+
+SCENARIO_KINDS: dict[str, type[TrainScenario] | type[PairScenario]] = {
+    "train": TrainScenario,
+    "fb-pair": PairScenario,
+}
