@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from simdeep.analysis.attribution import Attribution, attribute
 from simdeep.analysis.blame import find_blame
 from simdeep.analysis.bubble import BubbleMeasures, bubble_measures
+from simdeep.analysis.closed_form import ClosedFormBubble, closed_form_bubble
 from simdeep.analysis.critical import CriticalPath, critical_path
 from simdeep.analysis.memory import GIB, Memory, memory
 from simdeep.analysis.overlap import Overlap, overlap
@@ -35,6 +36,7 @@ class Result:
     timeline: Timeline
     attribution: Attribution
     bubbles: BubbleMeasures
+    closed_form: ClosedFormBubble | None
     overlap: Overlap
     critical: CriticalPath
     memory: Memory
@@ -55,10 +57,11 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
     table = schedule_table(scenario)
     lowered = lower(scenario, table)
     machine = machine_of(scenario)
-    priced = price_program(lowered.program, machine, jitter_of(scenario))
+    priced = price_program(lowered.program, machine, jitter_of(scenario, machine))
     timeline = run_engine(scenario.simulate.engine, priced, progress)
     blame = find_blame(timeline)
     attribution = attribute(timeline, blame)
+    closed = closed_form_bubble(table, timeline)
     static = static_memory(scenario, lowered)
     capacity_gib = machine.gpu.hbm_bytes / GIB
     return Result(
@@ -66,7 +69,8 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
         lowered=lowered,
         timeline=timeline,
         attribution=attribution,
-        bubbles=bubble_measures(attribution, None),
+        bubbles=bubble_measures(attribution, None if closed is None else closed.seconds),
+        closed_form=closed,
         overlap=overlap(timeline),
         critical=critical_path(timeline, blame),
         memory=memory(timeline, static.parts, capacity_gib),
@@ -97,9 +101,11 @@ def machine_of(scenario: Scenario) -> Machine:
     )
 
 
-def jitter_of(scenario: Scenario) -> Jitter:
-    """Kernel jitter; a folded GPU is the slowest of its expert-parallel group."""
-    return Jitter(scenario.jitter.kernel_cv, scenario.layout.ep, scenario.simulate.seed)
+def jitter_of(scenario: Scenario, machine: Machine) -> Jitter:
+    """Kernel jitter; a folded GPU is the slowest of the peers that wait for each other."""
+    given, layout = scenario.jitter.kernel_cv, scenario.layout
+    cv = machine.calibration.kernel_cv if given is None else given
+    return Jitter(cv, max(layout.ep, layout.tp * layout.cp), scenario.simulate.seed)
 
 
 def run_engine(name: str, priced: object, progress: Progress | None = None) -> Timeline:

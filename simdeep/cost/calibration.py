@@ -100,6 +100,7 @@ class CollectiveCurve:
 class Calibration:
     """Everything measured on one GPU. Bandwidths in B/s, rates in FLOP/s, times in seconds.
 
+    `kernel_cv` is the coefficient of variation of a component's time from one run to the next.
     `drag` gives for each kernel class the fraction by which it slows beside one all-to-all
     transfer; `draw_reference` is the bytes a second over all ports of such a transfer.
     """
@@ -115,6 +116,7 @@ class Calibration:
     gemm_stream_bw: float
     launch_gap_s: float
     drag: Mapping[str, float]
+    kernel_cv: float
     alltoall: Mapping[str, AllToAllCurve]
     collective: CollectiveCurve
     draw_reference: float
@@ -223,7 +225,7 @@ def _build(data: Mapping[str, Any]) -> Calibration:
     memory = data["memory"]
     floor = memory["floor_us"]["value"] * 1e-6
     transfers, collective = data["alltoall"], data["collective"]
-    single = {key: data[key] for key in ("launch_gap_us", "gemm_stream_GBps")} | {
+    single = {key: data[key] for key in ("launch_gap_us", "gemm_stream_GBps", "kernel_cv")} | {
         f"drag.{key}": entry for key, entry in data["drag"].items()
     }
     return Calibration(
@@ -261,6 +263,7 @@ def _build(data: Mapping[str, Any]) -> Calibration:
         gemm_stream_bw=data["gemm_stream_GBps"]["value"] * 1e9,
         launch_gap_s=data["launch_gap_us"]["value"] * 1e-6,
         drag={name: entry["value"] for name, entry in data["drag"].items()},
+        kernel_cv=data["kernel_cv"]["value"],
         alltoall={
             kind: AllToAllCurve(
                 kind,

@@ -14,9 +14,6 @@ from simdeep.spec.scenario import Scenario
 
 I64 = npt.NDArray[np.int64]
 
-CONTEXT_BYTES = 1.5e9
-"""CUDA context, NCCL channels and allocator slack (guess; nvidia-smi of idle NCCL jobs: 1 to 2 GB)."""
-
 FP8_SCALE = 4.0 / (128 * 128)
 """FP32 scale of a 128x128 weight block, bytes a parameter (arXiv 2412.19437 sec 3.3.2)."""
 
@@ -50,7 +47,7 @@ def static_memory(scenario: Scenario, lowered: Lowered) -> StaticMemory:
         "gradients": (shard if zero >= 2 else full) * BYTES[dtypes.grads],
         "optimizer state": (shard if zero >= 1 else full) * state_bytes(dtypes),
         "buffers": _buffers(scenario, lowered, len(full)),
-        "context": np.full(len(full), CONTEXT_BYTES),
+        "reserved": np.full(len(full), scenario.train.reserved_gib * 2**30),
     }
     host = {"EMA of parameters": full * 4.0} if dtypes.ema else {}
     return StaticMemory(

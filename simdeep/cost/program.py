@@ -21,6 +21,7 @@ from simdeep.program.lower.works import (
     P2pWork,
     Work,
 )
+from simdeep.program.workload.kernel import F
 from simdeep.spec.hardware import Gpu
 
 F64 = npt.NDArray[np.float64]
@@ -65,7 +66,8 @@ class Jitter:
             return np.ones(n)
         rng = np.random.default_rng([self.seed, 0x717])
         slowest = rng.standard_normal((n, self.peers), dtype=np.float32).max(axis=1)
-        return np.maximum(1.0 + self.cv * slowest.astype(float), 0.0)
+        factors: F64 = np.maximum(1.0 + self.cv * slowest.astype(float), 0.0)
+        return factors
 
 
 def price_program(program: Program, machine: Machine, jitter: Jitter | None = None) -> Priced:
@@ -108,9 +110,9 @@ def _ports(program: Program, column: dict[str, F64]) -> tuple[npt.NDArray[np.int
     return ids.astype(np.int32), times
 
 
-_COLUMNS = ("sm", "mem", "fixed", "sm_drag", "mem_drag", "floor", "latency", "sms", "draw") + tuple(
-    f"port{i}" for i in range(PORTS)
-)
+_PORT_COLUMNS = tuple(f"port{i}" for i in range(PORTS))
+_COMPUTE_COLUMNS = ("sm", "mem", "fixed", "sm_drag", "mem_drag")
+_COLUMNS = (*_COMPUTE_COLUMNS, "floor", "latency", "sms", "draw", *_PORT_COLUMNS)
 
 
 class _Table:
@@ -118,7 +120,7 @@ class _Table:
 
     def __init__(self, works: tuple[Work, ...], machine: Machine):
         priced = [_price(work, machine) for work in works]
-        sizes = np.array([max(np.size(v) for v in p.values()) if p else 1 for p in priced])
+        sizes = np.array([max((np.size(v) for v in p.values()), default=1) for p in priced])
         self.first = np.concatenate([[0], np.cumsum(sizes)])
         self.sizes = sizes
         self.columns = {
@@ -137,7 +139,7 @@ class _Table:
         return {name: values[at] for name, values in self.columns.items()}
 
 
-def _price(work: Work, machine: Machine) -> dict[str, object]:
+def _price(work: Work, machine: Machine) -> dict[str, F]:
     match work:
         case Nothing():
             return {}
@@ -197,7 +199,7 @@ def _one_after_the_other(prices: list[TransferPrice]) -> TransferPrice:
     return TransferPrice(**total, sms=max(p.sms for p in prices), draw=max(p.draw for p in prices))
 
 
-def _columns(p: TransferPrice) -> dict[str, object]:
+def _columns(p: TransferPrice) -> dict[str, F]:
     ports = {f"port{i}": seconds * _NS for i, seconds in enumerate(p.ports)}
     return {
         **ports,

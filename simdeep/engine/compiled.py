@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from simdeep.engine.deadlock import explain
 from simdeep.engine.timeline import Timeline
-from simdeep.program.columns import Kind, Priced
+from simdeep.program.columns import Priced
 
 
 def run(priced: Priced) -> Timeline:

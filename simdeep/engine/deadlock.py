@@ -21,11 +21,11 @@ def explain(
     for until a stream comes up twice: that is the cycle.
     """
     members: dict[int, list[int]] = {}
-    for task in np.flatnonzero((program.group >= 0) & ~done):
-        members.setdefault(int(program.group[task]), []).append(int(task))
+    for member in np.flatnonzero((program.group >= 0) & ~done).tolist():
+        members.setdefault(int(program.group[member]), []).append(member)
 
     def waits_for(task: int) -> int:
-        for dep in program.dependencies(task):
+        for dep in program.dependencies(task).tolist():
             if not done[dep]:
                 return int(dep)
         for member in members.get(int(program.group[task]), []):

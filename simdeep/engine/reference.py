@@ -196,7 +196,7 @@ class _Shares:
             event = self.env.event()
             event._ok, event._value = True, None
             event.callbacks.append(self._rerate)
-            self.env.schedule(event, priority=_END_OF_INSTANT)
+            self.env.schedule(event, priority=_END_OF_INSTANT)  # type: ignore[arg-type]
 
     def _rerate(self, _: Event) -> None:
         """Give every task on a touched resource the speed of its new company."""
@@ -210,7 +210,7 @@ class _Shares:
 
     def _rate(self, task: int) -> None:
         duration = self._duration(task)
-        now = self.env.now
+        now = int(self.env.now)
         old = self.duration.get(task)
         if old == duration:
             return
@@ -243,7 +243,7 @@ class _Shares:
         return transfer_ns(self.latency_ns[task], self.floor_ns[task], slowest)
 
     def _finish(self, event: Event) -> None:
-        task: int = event.value
+        task = int(event.value or 0)
         # A task whose speed changed since has a newer event; the old one means nothing.
         if self.scheduled.get(task) is not event:
             return

@@ -102,8 +102,9 @@ class Priced:
     which the first two grow beside one transfer that draws on HBM and L2 (measured).
     Transfer: `port` (n, 4) holds port ids (-1: none), `port_ns` (n, 4) the time the bytes take on
     that port alone, `floor_ns` the time the copying SMs need, `latency_ns` the part that moves no
-    bytes, `sms` the SMs held while running, `draw_milli` how strongly it drags on compute beside it,
-    in thousandths of one measured all-to-all transfer (an integer, so that sums have no order).
+    bytes, `sms` the SMs held while running, `draw_milli` how strongly it drags on compute
+    beside it, in thousandths of one measured all-to-all transfer (an integer, so that sums have no
+    order).
     `hardware_sms` and `comm_sms` are those of a GPU; `static_split` reserves the latter always.
     """
 

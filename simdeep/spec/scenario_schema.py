@@ -115,6 +115,11 @@ class ChunkOptions(Section):
     comm_sms: Annotated[int, Field(ge=0)] = Field(
         default=0, description="SMs that all-to-all transfers hold while they run"
     )
+    reserved_gib: Annotated[float, Field(ge=0)] = Field(
+        default=1.5,
+        description="GPU memory a process takes before its first tensor: CUDA context, NCCL "
+        "channels, allocator slack (GiB; a guess, idle NCCL jobs show 1 to 2)",
+    )
     sm_split: Literal["static", "dynamic"] = Field(
         default="static",
         description="static: compute never gets the transfers' SMs; dynamic: it does when idle",
@@ -166,8 +171,10 @@ class Routing(Section):
 class Jitter(Section):
     """Random differences between peers."""
 
-    kernel_cv: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="coefficient of variation of a kernel's time between peers"
+    kernel_cv: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="coefficient of variation of a component's time between peers; by default as "
+        "measured in the calibration",
     )
 
 
@@ -180,7 +187,9 @@ class Simulate(Section):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
         default=0, description="seed of every random draw"
     )
-    engine: Literal["reference", "compiled"] = Field(default="reference", description="engine")
+    engine: Literal["reference", "compiled"] = Field(
+        default="compiled", description="both engines give the same timeline; compiled is faster"
+    )
 
 
 class Price(Section):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from tiny_programs import COMPONENTS, STREAMS, Tiny
 
 from simdeep.program.columns import Action, Kind
+from tests.analysis.tiny_programs import COMPONENTS, STREAMS, Tiny
 
 
 @st.composite

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import given, settings
-from strategies import timelines
-from tiny_programs import Tiny, pipeline, two_rank_pipeline
 
 from simdeep.analysis.attribution import attribute
 from simdeep.analysis.blame import GROUPS, find_blame, part_codes
 from simdeep.program.columns import Kind
+from tests.analysis.strategies import timelines
+from tests.analysis.tiny_programs import Tiny, pipeline, two_rank_pipeline
 
 
 def parts(timeline):
@@ -187,7 +187,7 @@ def test_parts_come_in_report_order():
     assert list(found.seconds_by_rank()) == [str(p) for p in found.parts]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(timelines())
 def test_parts_sum_to_the_makespan_on_every_rank(timeline):
     found = attribute(timeline)
@@ -197,7 +197,7 @@ def test_parts_sum_to_the_makespan_on_every_rank(timeline):
     assert (found.bubble_in_span_ns <= found.bubble_ns).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(timelines())
 def test_every_idle_nanosecond_gets_what_a_plain_walk_gives_it(timeline):
     """The vectorised walk against one that asks about each nanosecond on its own."""

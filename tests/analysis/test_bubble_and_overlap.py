@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import timelines
-from tiny_programs import Tiny, two_rank_pipeline
 
 from simdeep.analysis.attribution import attribute
 from simdeep.analysis.bubble import Extremes, bubble_measures
 from simdeep.analysis.overlap import exposed_comm_s, overlap
 from simdeep.program.columns import Kind
+from tests.analysis.strategies import timelines
+from tests.analysis.tiny_programs import Tiny, two_rank_pipeline
 
 
 def test_measures_of_a_pipeline():
@@ -78,7 +78,7 @@ def test_no_transfers_means_nothing_is_exposed():
     assert overlap(tiny.timeline()).comm_overlap == 1.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(timelines())
 def test_overlap_counts_each_shared_nanosecond(timeline):
     program = timeline.program

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import given, settings
-from strategies import timelines
-from tiny_programs import Tiny, pipeline, two_rank_pipeline
 
 from simdeep.analysis.blame import find_blame
 from simdeep.analysis.critical import WAIT, critical_path
+from tests.analysis.strategies import timelines
+from tests.analysis.tiny_programs import Tiny, pipeline, two_rank_pipeline
 
 
 def names(path):
@@ -64,7 +64,7 @@ def test_no_rank_is_longer_than_the_path():
     assert sum(critical_path(timeline).ns.values()) == timeline.makespan_ns
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(timelines())
 def test_causes_end_when_their_task_starts_and_the_path_fills_the_step(timeline):
     cause = find_blame(timeline).cause

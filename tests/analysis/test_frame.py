@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from tiny_programs import pipeline, two_rank_pipeline
 
 from simdeep.analysis.attribution import attribute
 from simdeep.analysis.blame import find_blame
@@ -17,6 +16,7 @@ from simdeep.engine.timeline import Timeline
 from simdeep.errors import InputError
 from simdeep.program.columns import Priced, Program
 from simdeep.report.timeline_csv import write_spans
+from tests.analysis.tiny_programs import pipeline, two_rank_pipeline
 
 
 def test_columns_are_the_documented_ones():

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import given, settings
-from strategies import timelines
-from tiny_programs import Tiny, pipeline
 
 from simdeep.analysis.memory import GIB, Chunk, memory
+from tests.analysis.strategies import timelines
+from tests.analysis.tiny_programs import Tiny, pipeline
 
 
 def test_hand_worked_rank():
@@ -46,7 +46,7 @@ def test_pipeline_ranks_hold_as_many_chunks_as_they_are_stages_from_the_end():
     assert [len(chunks) for chunks in found.chunks] == [5, 4, 3, 2]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(timelines())
 def test_peak_equals_a_replay_of_the_events(timeline):
     found = memory(timeline, {}, capacity_gib=1.0)

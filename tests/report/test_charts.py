@@ -9,7 +9,6 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from tiny_programs import Tiny, pipeline, two_rank_pipeline
 
 from simdeep.analysis.attribution import attribute
 from simdeep.analysis.memory import GIB, memory
@@ -17,6 +16,7 @@ from simdeep.errors import InputError
 from simdeep.report import charts
 from simdeep.report.charts.blocks import LOOKS, schedule_bars
 from simdeep.report.style import PARTS, time_unit
+from tests.analysis.tiny_programs import Tiny, pipeline, two_rank_pipeline
 
 CURVES = [
     charts.BubbleCurve("1f1b", (8, 16, 64), (3.0, 3.0, 3.0), (9.0, 15.0, 51.0), (2.5, 2.5, 2.5)),
@@ -47,7 +47,9 @@ def every_chart(timeline, filled):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_the_same_chart_gives_the_same_bytes(timeline, filled, tmp_path, suffix):
+def test_the_same_chart_gives_the_same_bytes(tmp_path, suffix):
+    timeline = pipeline(2, 3).timeline()
+    filled = memory(timeline, {"parameters": 30 * GIB}, capacity_gib=20.0)
     for name, chart in every_chart(timeline, filled).items():
         charts.save(chart, tmp_path / f"{name}{suffix}")
     for name, chart in every_chart(timeline, filled).items():
@@ -69,7 +71,7 @@ def test_unknown_format_is_refused(timeline, tmp_path):
 
 
 def test_given_axes_are_used_and_settings_left_alone(timeline, filled):
-    before = dict(matplotlib.rcParams)
+    before = matplotlib.rcParams.copy()
     figure = Figure()
     axes = figure.subplots(2, 2).ravel()
     assert charts.pipeline_gantt(timeline, axes[0]) is axes[0]
@@ -78,7 +80,7 @@ def test_given_axes_are_used_and_settings_left_alone(timeline, filled):
     assert charts.bubble_curves(CURVES, axes[3]) is axes[3]
     other = Figure()
     assert charts.overlapped_block(timeline, figure=other) is other
-    assert dict(matplotlib.rcParams) == before
+    assert matplotlib.rcParams.copy() == before
 
 
 def test_axes_are_labelled_with_units(timeline, filled):
@@ -139,7 +141,9 @@ def test_a_whole_step_takes_few_artists():
 def test_stacks_reach_the_makespan(timeline):
     found = attribute(timeline)
     ax = charts.time_by_rank(found)
-    tops = [max(p.get_y() + p.get_height() for p in bars) for bars in zip(*ax.containers)]  # noqa: B905
+    tops = [
+        max(p.get_y() + p.get_height() for p in bars) for bars in zip(*ax.containers, strict=True)
+    ]
     scale, _ = time_unit(found.makespan_ns)
     assert tops == pytest.approx([found.makespan_ns / scale] * 4)
     names = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -221,6 +225,6 @@ def test_importing_charts_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_pyplot_stays_out(timeline, filled):
+def test_pyplot_stays_out(timeline, filled, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     every_chart(timeline, filled)
-    assert "matplotlib.pyplot" not in sys.modules

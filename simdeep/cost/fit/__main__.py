@@ -12,6 +12,7 @@ from simdeep.cost.fit.alltoall import alltoall_entries
 from simdeep.cost.fit.attention import attention_entries
 from simdeep.cost.fit.drag import drags, launch_gap
 from simdeep.cost.fit.gemm import curve_entries, stream_bandwidth
+from simdeep.cost.fit.jitter import kernel_cv
 from simdeep.cost.fit.memory import memory_entries
 from simdeep.cost.fit.rows import compute_rows, read_trace
 from simdeep.cost.fit.write import to_yaml
@@ -50,6 +51,7 @@ def calibrate(trace: Path, sweep: Path, published: Path) -> dict[str, Any]:
         },
         "launch_gap_us": launch_gap(compute),
         "drag": drag,
+        "kernel_cv": kernel_cv(compute, amount),
         "gemm": curve_entries(compute, amount, published),
         "gemm_stream_GBps": stream_bandwidth(published),
         "attention": attention_entries(compute, amount["attention"]),

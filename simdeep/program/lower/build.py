@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,7 @@ class Draft:
         """Number of tasks."""
         return len(self.columns["rank"])
 
-    def extended(
-        self, rows: Sequence[dict[str, int]], deps: Sequence[tuple[int, int]]
-    ) -> Draft:
+    def extended(self, rows: Sequence[dict[str, int]], deps: Sequence[tuple[int, int]]) -> Draft:
         """With `rows` behind its own (what a row does not name is -1, bytes and case 0)."""
         zero = ("mem_take", "mem_free", "case", "work")
         columns = {
@@ -49,7 +48,7 @@ class Draft:
         n = self.n
         order = np.lexsort((self.deps[:, 1], self.deps[:, 0]))
         counts = np.bincount(self.deps[:, 0], minlength=n)
-        narrow = {
+        narrow: dict[str, Any] = {
             name: column.astype(np.int8 if name in ("stream", "kind", "action") else np.int32)
             for name, column in self.columns.items()
             if not name.startswith("mem_")
@@ -157,9 +156,7 @@ def _place(table: Table, templates: _Templates) -> list[_Instance]:
                 f_send, row = row, row + 1
             if b is not None and b.kind != "W" and b.stage > 0 and _target(table, b, -1) != rank:
                 b_send, row = row, row + 1
-            instances.append(
-                _Instance(rank, template, f, b, first, f_send, b_send, row, previous)
-            )
+            instances.append(_Instance(rank, template, f, b, first, f_send, b_send, row, previous))
             previous = first + template.last_compute
     return instances
 
@@ -218,9 +215,7 @@ def _assemble(
         np.array([(r, produced[k]) for r, k in wanted if k in produced], np.int64).reshape(-1, 2)
     )
     has_case = np.flatnonzero(routed)
-    columns["case"][has_case] = cases[
-        columns["layer"][has_case], columns["microbatch"][has_case]
-    ]
+    columns["case"][has_case] = cases[columns["layer"][has_case], columns["microbatch"][has_case]]
     columns["group"] = np.full(n, -1, np.int64)
     return Draft(table.n_ranks, columns, np.concatenate(deps))
 
@@ -258,5 +253,3 @@ def _send_rows(
         for column, value in values.items():
             columns[column][send] = value
         deps.append(np.array([[send, ready]]))
-
-

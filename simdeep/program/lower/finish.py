@@ -121,8 +121,6 @@ def add_step_end(
 def _last_weight_rows(draft: Draft) -> dict[tuple[int, int], int]:
     """Row of the last weight gradient of each (rank, stage)."""
     columns = draft.columns
-    rows = np.flatnonzero(
-        (columns["action"] == Action.W) & (columns["stream"] == tpl.COMPUTE)
-    )
+    rows = np.flatnonzero((columns["action"] == Action.W) & (columns["stream"] == tpl.COMPUTE))
     pairs = zip(columns["rank"][rows].tolist(), columns["stage"][rows].tolist(), strict=True)
     return dict(zip(pairs, rows.tolist(), strict=True))

@@ -9,7 +9,7 @@ backward, combine).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -240,9 +240,10 @@ class _Builder:
         return row
 
     def finish(self) -> Template:
-        columns = np.array(self.rows, np.int64).reshape(len(self.rows), 10).T
+        names = [field.name for field in fields(Template)][:10]
+        columns = np.array(self.rows, np.int64).reshape(len(self.rows), len(names)).T
         return Template(
-            *columns,
+            **dict(zip(names, columns, strict=True)),
             deps=np.array(self.deps, np.int64).reshape(-1, 2),
             slots=np.array(self.slots, np.int64).reshape(-1, 2),
             f_out=-1 if self.f_last is None else self.f_last,

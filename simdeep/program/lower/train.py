@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from simdeep.program.lower.finish import StepEnd, add_step_end
 from simdeep.program.lower.stage_costs import BYTES, Workshop, rank_params
 from simdeep.program.lower.units import Unit, layer_unit, stage_units
 from simdeep.program.lower.works import (
+    CollectiveKind,
     CollectivesWork,
     CollectiveWork,
     KernelWork,
@@ -25,10 +27,34 @@ from simdeep.program.routing.recorded import DIRECTIONS
 from simdeep.program.schedule.table import Table
 from simdeep.program.workload.optimizer import optimizer_kernels
 from simdeep.program.workload.shape import Shape
+from simdeep.spec.layout import GroupKind
 from simdeep.spec.model import MoeFfn
 from simdeep.spec.scenario import Scenario
 
+Stages = tuple[tuple[Unit, ...], ...]
+
+_REPLICAS: tuple[GroupKind, ...] = ("dp_cp", "edp")
+"""Groups that hold the same dense parameter and the same expert parameter."""
+
 _ACTIVATION_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What of a real step to simulate; a contribution is the difference that one of these makes.
+
+    `edges`: embedding, head, MTP and dense layers; without them every stage has the same number of
+    layers of the model's last kind. `sends`: transfers between stages take time. `step_end`:
+    gradient reduction, optimizer, parameter gathering. `imbalance`: experts get different loads.
+    """
+
+    edges: bool = True
+    sends: bool = True
+    step_end: bool = True
+    imbalance: bool = True
+
+
+ALL_EFFECTS = Effects()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +63,7 @@ class Lowered:
 
     program: Program
     table: Table
-    stages: tuple[tuple[Unit, ...], ...]
+    stages: Stages
     cases: Cases | None
 
 
@@ -47,30 +73,38 @@ def moe_ffn(scenario: Scenario) -> MoeFfn | None:
     return next((layer.ffn for layer in layers if isinstance(layer.ffn, MoeFfn)), None)
 
 
-def lower(scenario: Scenario, table: Table) -> Lowered:
+def lower(scenario: Scenario, table: Table, effects: Effects = ALL_EFFECTS) -> Lowered:
     """Lower a training step (or a pair of chunks) under a schedule table."""
     model, layout, train = scenario.model, scenario.layout, scenario.train
     n_layers = model.n_layers + model.mtp_layers
     if scenario.kind == "fb-pair":
-        stages = (tuple(layer_unit(model, index) for index in scenario.layers),)
+        stages: Stages = (tuple(layer_unit(model, index) for index in scenario.layers),)
     else:
         stages = tuple(stage_units(model, stage) for stage in layout.stages)
-    cases = routing_cases(scenario, table.n_microbatches)
+        if not effects.edges:
+            stages = _equal_stages(scenario)
+    cases = routing_cases(scenario, table.n_microbatches, effects.imbalance)
     works = Works()
     gpus_per_node = scenario.topology.gpus_per_node
-    workshop = Workshop(
-        model, layout, train, gpus_per_node, _shape(scenario, cases), cases, works
-    )
+    workshop = Workshop(model, layout, train, gpus_per_node, _shape(scenario, cases), cases, works)
     draft = build(
         table,
         stages,
         [workshop.costs(units) for units in stages],
-        _sends(scenario, works),
+        _sends(scenario, works, effects.sends),
         _case_table(cases, n_layers, table.n_microbatches),
     )
-    if scenario.kind == "train":
+    if scenario.kind == "train" and effects.step_end:
         draft = _step_end(scenario, table, stages, workshop, draft)
     return Lowered(draft.program(works), table, stages, cases)
+
+
+def _equal_stages(scenario: Scenario) -> Stages:
+    """Every stage as many layers of the model's last kind as the middle stages have."""
+    model, layout = scenario.model, scenario.layout
+    counts = sorted(len(stage.layers) for stage in layout.stages)
+    unit = layer_unit(model, model.n_layers - 1)
+    return ((unit,) * counts[len(counts) // 2],) * layout.n_stages
 
 
 def _shape(scenario: Scenario, cases: Cases | None) -> Shape:
@@ -89,46 +123,54 @@ def _shape(scenario: Scenario, cases: Cases | None) -> Shape:
     )
 
 
-def routing_cases(scenario: Scenario, microbatches: int) -> Cases | None:
+def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True) -> Cases | None:
     """The routing of every layer and micro-batch; None for a model without experts."""
     moe = moe_ffn(scenario)
     if moe is None:
         return None
     model, routing = scenario.model, scenario.routing
+    kind = routing.kind if imbalance else "balanced"
+    # Tensor parallel ranks each route a part of the sequence to the experts.
+    shards = scenario.layout.cp * scenario.layout.tp
+    tokens = max(1, scenario.train.mbs * scenario.train.seq_len // shards)
     group = (
         moe,
         scenario.layout.ep,
         min(scenario.topology.gpus_per_node, scenario.layout.ep),
-        scenario.train.mbs * scenario.train.seq_len // scenario.layout.cp,
-        routing.kind,
+        tokens,
+        kind,
         routing.skew,
         routing.draws,
         scenario.simulate.seed,
     )
     n_layers = model.n_layers + model.mtp_layers
-    if routing.kind != "recorded":
-        return drawn_cases(draw_loads(*group), n_layers, microbatches, scenario.simulate.seed)
+    if kind != "recorded":
+        return drawn_cases(_loads(*group), n_layers, microbatches, scenario.simulate.seed)
     file = scenario.routing_file or TRACE
-    forward, backward = (
-        draw_loads(*group, file=file, direction=direction) for direction in DIRECTIONS
-    )
+    forward, backward = (_loads(*group, file=file, direction=direction) for direction in DIRECTIONS)
     if scenario.kind == "fb-pair":
         return replayed_cases(forward, backward, scenario.layers)
     return drawn_cases(forward, n_layers, microbatches, scenario.simulate.seed)
+
+
+# The same draws serve every simulation of a sweep over what does not touch routing.
+_loads = lru_cache(maxsize=16)(draw_loads)
 
 
 def _case_table(cases: Cases | None, n_layers: int, microbatches: int) -> np.ndarray:
     return np.zeros((n_layers, microbatches), np.int32) if cases is None else cases.of
 
 
-def _sends(scenario: Scenario, works: Works) -> Sends:
-    """Transfers between pipeline ranks: BF16 hidden states, cut by tp under sequence parallelism."""
+def _sends(scenario: Scenario, works: Works, take_time: bool) -> Sends:
+    """Transfers between pipeline ranks: BF16 hidden states, under sequence parallelism a tp-th."""
     layout, train = scenario.layout, scenario.train
     tokens = train.mbs * train.seq_len / layout.cp
     nbytes = tokens * scenario.model.hidden * _ACTIVATION_BYTES / (layout.tp if layout.sp else 1)
     per_node = scenario.topology.gpus_per_node
 
     def work(source: int, target: int) -> int:
+        if not take_time:
+            return 0
         nodes = {rank * layout.stage_size // per_node for rank in (source, target)}
         item = P2pWork(nbytes, same_node=len(nodes) == 1)
         return works.add(item, item)
@@ -139,7 +181,7 @@ def _sends(scenario: Scenario, works: Works) -> Sends:
 def _step_end(
     scenario: Scenario,
     table: Table,
-    stages: tuple[tuple[Unit, ...], ...],
+    stages: Stages,
     workshop: Workshop,
     draft: Draft,
 ) -> Draft:
@@ -148,16 +190,15 @@ def _step_end(
     works, copies = workshop.works, table.param_copies
     sizes = [rank_params(scenario.model, layout, units) for units in stages]
 
-    def collectives(kind: str, stage: int, bytes_each: float) -> tuple[int, ...]:
+    spans = [layout.span(group, workshop.gpus_per_node) for group in _REPLICAS]
+
+    def collectives(kind: CollectiveKind, stage: int, bytes_each: float) -> tuple[int, ...]:
         parts = []
-        for size, group in zip(sizes[stage], ("dp_cp", "edp"), strict=True):
-            span = layout.span(group, workshop.gpus_per_node)  # type: ignore[arg-type]
+        for size, span in zip(sizes[stage], spans, strict=True):
             # Both copies of a DualPipe stage are replicas, on other nodes.
             if size and span.size * copies > 1:
                 nodes = span.nodes * copies
-                parts.append(
-                    CollectiveWork(kind, size * bytes_each, nodes, span.ranks_per_node)  # type: ignore[arg-type]
-                )
+                parts.append(CollectiveWork(kind, size * bytes_each, nodes, span.ranks_per_node))
         return tuple(works.add((part,), CollectivesWork((part,))) for part in parts)
 
     ends = []
@@ -174,7 +215,7 @@ def _step_end(
             moments=dtypes.moments,
             fp8_weights=dense + expert if scenario.train.precision == "fp8" else 0.0,
         )
-        reduce_kind = "reduce_scatter" if sharded else "all_reduce"
+        reduce_kind: CollectiveKind = "reduce_scatter" if sharded else "all_reduce"
         reduce = {s: collectives(reduce_kind, s, BYTES[dtypes.grads]) for s in held}
         gather = {s: collectives("all_gather", s, BYTES[dtypes.params]) for s in held}
         ends.append(

@@ -78,10 +78,6 @@ def draw_loads(
     `gate_loads` for the noise that adds). Kind `recorded`: one rank's loads from `file` in a
     `direction`, as many draws as it has layers.
     """
-    if tokens_per_rank < 1 or draws < 1:
-        raise InputError(
-            f"{draws} routing draws of {tokens_per_rank} tokens a rank: both must be at least 1"
-        )
     if kind == "balanced":
         return balanced_loads(moe, ep, gpus_per_node, tokens_per_rank, draws)
     if kind == "recorded":

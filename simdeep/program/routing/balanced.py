@@ -11,7 +11,7 @@ from simdeep.program.routing.counts import ROW_PADDING
 from simdeep.program.routing.draws import noise_bank, route_draw
 from simdeep.program.routing.gate import Gate, GateSpec, canonical, check_gate
 from simdeep.program.routing.kernels import F64
-from simdeep.program.routing.loads import Loads
+from simdeep.program.routing.loads import Loads, check_size
 from simdeep.program.routing.placement import contiguous
 
 _SAMPLE = 1 << 17
@@ -26,6 +26,7 @@ def balanced_loads(
     By symmetry a token uses every node, and every GPU, equally often, so all follows from the nodes
     and GPUs of a token. Rows are each expert's expected tokens, padded.
     """
+    check_size(tokens_per_rank, draws)
     nodes, gpus = hits_per_token(gate, ep, gpus_per_node)
     per_node = min(gpus_per_node, ep)
     n_nodes = ep // per_node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simdeep.errors import InputError
 from simdeep.program.routing.kernels import F64
 
 
@@ -45,3 +46,11 @@ class Loads:
     def ranks(self) -> int:
         """Number of ranks described: all of the group, or one recorded rank."""
         return int(self.unique.shape[1])
+
+
+def check_size(tokens_per_rank: int, draws: int) -> None:
+    """Refuse to draw nothing."""
+    if tokens_per_rank < 1 or draws < 1:
+        raise InputError(
+            f"{draws} routing draws of {tokens_per_rank} tokens a rank: both must be at least 1"
+        )
