@@ -26,13 +26,7 @@ LAUNCH_GAP = "launch_gap"
 GROUPS = (COMPUTING, EXPOSED, DATA_PARALLEL, LAUNCH_GAP, BUBBLE)
 
 P2P = "p2p"
-_TRANSFER_KINDS = {
-    "tp_gather": "tp",
-    "tp_scatter": "tp",
-    "cp_ring": "cp",
-    "fsdp_gather": "fsdp",
-    "fsdp_scatter": "fsdp",
-}
+_FAMILIES = ("tp", "cp", "fsdp")
 _DATA_PARALLEL_ACTIONS = {
     Action.GRAD_SYNC: "grad_sync",
     Action.OPTIMIZER: "optimizer",
@@ -42,7 +36,8 @@ _DATA_PARALLEL_ACTIONS = {
 
 def transfer_kind(component: str) -> str:
     """The name a transfer is reported under: `tp_gather` and `tp_scatter` are both `tp`, etc."""
-    return _TRANSFER_KINDS.get(component, component)
+    family = component.split("_")[0]
+    return family if family in _FAMILIES else component
 
 
 @dataclass(frozen=True, slots=True, order=True)

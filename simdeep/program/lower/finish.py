@@ -12,25 +12,37 @@ from simdeep.program.lower import template as tpl
 from simdeep.program.lower.build import Draft
 from simdeep.program.lower.template import COMPONENT_ID
 
+WHOLE_STAGE = -2
+"""In place of a layer: the bucket of all of a stage's gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Gradients reduced together: the work, and the layer whose last W makes them ready.
+
+    Layer -1 are the edges of the model, `WHOLE_STAGE` everything the rank computes.
+    """
+
+    work: int
+    layer: int
+
 
 @dataclass(frozen=True, slots=True)
 class StepEnd:
     """Works of a rank's step end.
 
-    `reduce[stage]` and `gather[stage]` list the collectives of that stage's gradients and
-    parameters (dense and expert groups differ), `optimizer` updates all the rank's shards and
-    `norm` is the all-reduce of the gradient norm.
+    `reduce[stage]` are the buckets of that stage's gradients in the order they become ready,
+    `gather[stage]` the collectives of its parameters (dense and expert groups differ),
+    `optimizer` updates all the rank's shards and `norm` is the all-reduce of the gradient norm.
     """
 
-    reduce: Mapping[int, Sequence[int]]
+    reduce: Mapping[int, Sequence[Bucket]]
     gather: Mapping[int, Sequence[int]]
     optimizer: int
     norm: int
 
 
-def add_step_end(
-    draft: Draft, held: Sequence[Sequence[int]], ends: Sequence[StepEnd], *, overlap: bool
-) -> Draft:
+def add_step_end(draft: Draft, held: Sequence[Sequence[int]], ends: Sequence[StepEnd]) -> Draft:
     """Append the step end of every rank.
 
     Args:
@@ -38,8 +50,6 @@ def add_step_end(
         held: stages whose parameters each rank holds; ranks that hold the same stage (DualPipe's
             two copies) reduce and gather together.
         ends: the works of each rank.
-        overlap: a stage's reduction starts when its own last weight gradient is done, else when
-            the rank has computed everything.
     """
     rows: list[dict[str, int]] = []
     deps: list[tuple[int, int]] = []
@@ -64,10 +74,9 @@ def add_step_end(
 
     norm_group = -1
     for rank, (stages, end) in enumerate(zip(held, ends, strict=True)):
-        everything = max(last_weight[rank, stage] for stage in stages)
-        reduced = []
+        everything = max(row for (r, *_), row in last_weight.items() if r == rank)
         for stage in stages:
-            for index, work in enumerate(end.reduce.get(stage, ())):
+            for index, bucket in enumerate(end.reduce.get(stage, ())):
                 row = add(
                     rank=rank,
                     stream=tpl.DATA_PARALLEL,
@@ -75,11 +84,11 @@ def add_step_end(
                     action=Action.GRAD_SYNC,
                     component=COMPONENT_ID["grad_sync"],
                     stage=stage,
-                    work=work,
+                    work=bucket.work,
                     group=group_of("reduce", stage, index),
                 )
-                deps.append((row, last_weight[rank, stage] if overlap else everything))
-                reduced.append(row)
+                ready = last_weight.get((rank, stage, bucket.layer), everything)
+                deps.append((row, ready))
         if norm_group < 0:
             norm_group = next_group
             next_group += 1
@@ -118,9 +127,9 @@ def add_step_end(
     return draft.extended(rows, deps)
 
 
-def _last_weight_rows(draft: Draft) -> dict[tuple[int, int], int]:
-    """Row of the last weight gradient of each (rank, stage)."""
+def _last_weight_rows(draft: Draft) -> dict[tuple[int, int, int], int]:
+    """Row of the last weight gradient of each (rank, stage, layer)."""
     columns = draft.columns
     rows = np.flatnonzero((columns["action"] == Action.W) & (columns["stream"] == tpl.COMPUTE))
-    pairs = zip(columns["rank"][rows].tolist(), columns["stage"][rows].tolist(), strict=True)
-    return dict(zip(pairs, rows.tolist(), strict=True))
+    keys = zip(*(columns[name][rows].tolist() for name in ("rank", "stage", "layer")), strict=True)
+    return dict(zip(keys, rows.tolist(), strict=True))

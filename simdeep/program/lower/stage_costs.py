@@ -29,6 +29,9 @@ from simdeep.spec.params import params
 from simdeep.spec.scenario_schema import Dtypes, Train
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
+REPLICAS: tuple[GroupKind, ...] = ("dp_cp", "edp")
+"""Groups of ranks that hold the same dense parameter, and the same expert parameter."""
+
 _ACTIVATION_BYTES = 2.0
 
 
@@ -147,22 +150,29 @@ class Workshop:
                     work[unit, f"fsdp_gather_{half}", action] = self._add(*gather_parts)
                 work[unit, f"fsdp_scatter_{half}", Action.W] = self._add(*scatter_parts)
 
-    def collective(self, kind: CollectiveKind, nbytes: float, group: GroupKind) -> CollectiveWork:
-        """A collective over the groups of a kind."""
+    def collective(
+        self, kind: CollectiveKind, nbytes: float, group: GroupKind, copies: int = 1
+    ) -> CollectiveWork:
+        """A collective over the groups of a kind; `copies` of a stage lie on other nodes each."""
         span = self.layout.span(group, self.gpus_per_node)
-        return CollectiveWork(kind, nbytes, span.nodes, span.ranks_per_node)
+        return CollectiveWork(kind, nbytes, span.nodes * copies, span.ranks_per_node)
 
     def sharded(
-        self, kind: CollectiveKind, unit: Unit, half: str, bytes_each: float
+        self, kind: CollectiveKind, unit: Unit, half: str, bytes_each: float, copies: int = 1
     ) -> tuple[CollectiveWork, ...]:
-        """Collectives over the data parallel replicas of a unit's half: dense, then experts."""
-        dense, expert = half_params(self.model, self.layout, unit, half)
-        parts = []
-        if dense and self.layout.size("dp_cp") > 1:
-            parts.append(self.collective(kind, dense * bytes_each, "dp_cp"))
-        if expert and self.layout.edp > 1:
-            parts.append(self.collective(kind, expert * bytes_each, "edp"))
-        return tuple(parts)
+        """Collectives over the replicas of a unit's half: dense parameters, then experts."""
+        sizes = half_params(self.model, self.layout, unit, half)
+        return self.over_replicas(kind, sizes, bytes_each, copies)
+
+    def over_replicas(
+        self, kind: CollectiveKind, sizes: tuple[float, float], bytes_each: float, copies: int
+    ) -> tuple[CollectiveWork, ...]:
+        """Collectives for (dense, expert) parameters over the ranks that hold the same ones."""
+        return tuple(
+            self.collective(kind, size * bytes_each, group, copies)
+            for size, group in zip(sizes, REPLICAS, strict=True)
+            if size and self.layout.size(group) * copies > 1
+        )
 
     def _add(self, *parts: CollectiveWork) -> int:
         return self.works.add(parts, CollectivesWork(parts) if parts else Nothing())

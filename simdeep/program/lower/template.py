@@ -17,8 +17,8 @@ import numpy as np
 from simdeep.program.columns import Action, Kind
 from simdeep.program.lower.units import Unit
 
-COMPUTE, COMM, P2P_FORWARD, P2P_BACKWARD, DATA_PARALLEL = range(5)
-STREAMS = ("compute", "comm", "p2p", "p2p_b", "dp")
+COMPUTE, COMM, P2P_FORWARD, P2P_BACKWARD, DATA_PARALLEL, PREFETCH = range(6)
+STREAMS = ("compute", "comm", "p2p", "p2p_b", "dp", "prefetch")
 COMPONENTS = (
     "attn",
     "mlp",
@@ -201,9 +201,11 @@ class _Builder:
         component = unit.attn if half == "attn" else unit.mlp
         if not component:
             return
-        # The embedding's weight gradient consumes what arrives, having no input gradient itself.
-        after: list[int | Slot | None] = [self.b_ready] if component == "embed" else []
-        _, until_w = self.costs.kept[unit, half]
+        after: list[int | Slot | None] = []
+        until_i, until_w = self.costs.kept[unit, half]
+        if component == "embed":
+            # The embedding has no input gradient: W consumes what arrives and ends its memory.
+            after, until_w = [self.b_ready], until_i
         row = self.task(COMPUTE, Action.W, component, unit, after, free=until_w)
         if self.costs.sharded_gradients:
             self.task(DATA_PARALLEL, Action.W, f"fsdp_scatter_{half}", unit, [row])
@@ -217,7 +219,7 @@ class _Builder:
         after: list[int | Slot | None] = [ready]
         if costs.fully_sharded:
             ahead = self.compute_rows[-2] if len(self.compute_rows) > 1 else Slot.PREVIOUS
-            after.append(self.task(DATA_PARALLEL, action, f"fsdp_gather_{half}", unit, [ahead]))
+            after.append(self.task(PREFETCH, action, f"fsdp_gather_{half}", unit, [ahead]))
         if costs.sequence_parallel:
             after = [self.task(COMM, action, "tp_gather", unit, after)]
         ring = None

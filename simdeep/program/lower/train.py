@@ -10,9 +10,9 @@ import numpy as np
 from simdeep.program.columns import Program
 from simdeep.program.lower.build import Draft, Sends, build
 from simdeep.program.lower.cases import Cases, drawn_cases, replayed_cases
-from simdeep.program.lower.finish import StepEnd, add_step_end
+from simdeep.program.lower.finish import WHOLE_STAGE, Bucket, StepEnd, add_step_end
 from simdeep.program.lower.stage_costs import BYTES, Workshop, rank_params
-from simdeep.program.lower.units import Unit, layer_unit, stage_units
+from simdeep.program.lower.units import HEAD, Unit, layer_unit, stage_units
 from simdeep.program.lower.works import (
     CollectiveKind,
     CollectivesWork,
@@ -27,14 +27,10 @@ from simdeep.program.routing.recorded import DIRECTIONS
 from simdeep.program.schedule.table import Table
 from simdeep.program.workload.optimizer import optimizer_kernels
 from simdeep.program.workload.shape import Shape
-from simdeep.spec.layout import GroupKind
 from simdeep.spec.model import MoeFfn
 from simdeep.spec.scenario import Scenario
 
 Stages = tuple[tuple[Unit, ...], ...]
-
-_REPLICAS: tuple[GroupKind, ...] = ("dp_cp", "edp")
-"""Groups that hold the same dense parameter and the same expert parameter."""
 
 _ACTIVATION_BYTES = 2.0
 
@@ -190,16 +186,24 @@ def _step_end(
     works, copies = workshop.works, table.param_copies
     sizes = [rank_params(scenario.model, layout, units) for units in stages]
 
-    spans = [layout.span(group, workshop.gpus_per_node) for group in _REPLICAS]
-
     def collectives(kind: CollectiveKind, stage: int, bytes_each: float) -> tuple[int, ...]:
-        parts = []
-        for size, span in zip(sizes[stage], spans, strict=True):
-            # Both copies of a DualPipe stage are replicas, on other nodes.
-            if size and span.size * copies > 1:
-                nodes = span.nodes * copies
-                parts.append(CollectiveWork(kind, size * bytes_each, nodes, span.ranks_per_node))
+        parts = workshop.over_replicas(kind, sizes[stage], bytes_each, copies)
         return tuple(works.add((part,), CollectivesWork((part,))) for part in parts)
+
+    def layer_buckets(kind: CollectiveKind, stage: int) -> list[Bucket]:
+        """A bucket a unit, last unit first, as the backward makes them ready."""
+        buckets: list[Bucket] = []
+        for unit in reversed(stages[stage]):
+            if unit.component == "head" and any(b.layer == HEAD.layer for b in buckets):
+                continue  # the MTP module shares the main head
+            halves = [
+                workshop.sharded(kind, unit, half, BYTES[dtypes.grads], copies)
+                for half in ("attn", "mlp")
+            ]
+            parts = tuple(part for half in halves for part in half)
+            if parts:
+                buckets.append(Bucket(works.add(parts, CollectivesWork(parts)), unit.layer))
+        return buckets
 
     ends = []
     for held in table.stages_of:
@@ -216,7 +220,14 @@ def _step_end(
             fp8_weights=dense + expert if scenario.train.precision == "fp8" else 0.0,
         )
         reduce_kind: CollectiveKind = "reduce_scatter" if sharded else "all_reduce"
-        reduce = {s: collectives(reduce_kind, s, BYTES[dtypes.grads]) for s in held}
+        if scenario.train.grad_sync == "overlap":
+            reduce = {s: layer_buckets(reduce_kind, s) for s in held}
+        else:
+            each = BYTES[dtypes.grads]
+            reduce = {
+                s: [Bucket(work, WHOLE_STAGE) for work in collectives(reduce_kind, s, each)]
+                for s in held
+            }
         gather = {s: collectives("all_gather", s, BYTES[dtypes.params]) for s in held}
         ends.append(
             StepEnd(
@@ -226,7 +237,7 @@ def _step_end(
                 norm=_norm(scenario, workshop),
             )
         )
-    return add_step_end(draft, table.stages_of, ends, overlap=scenario.train.grad_sync == "overlap")
+    return add_step_end(draft, table.stages_of, ends)
 
 
 def _norm(scenario: Scenario, workshop: Workshop) -> int:
