@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simdeep.analysis.attribution import Attribution, attribute
 from simdeep.analysis.blame import find_blame
 from simdeep.analysis.bubble import BubbleMeasures, bubble_measures
@@ -15,7 +17,7 @@ from simdeep.analysis.memory import GIB, Memory, memory
 from simdeep.analysis.overlap import Overlap, overlap
 from simdeep.cost.calibration import calibration_for, load_calibration
 from simdeep.cost.memory import StaticMemory, static_memory
-from simdeep.cost.program import Jitter, Machine, price_program
+from simdeep.cost.program import Jitter, Machine, Unequal, price_program
 from simdeep.engine.timeline import Timeline
 from simdeep.program.lower.train import Lowered, lower
 from simdeep.program.schedule.registry import build_table
@@ -57,12 +59,15 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
     table = schedule_table(scenario)
     lowered = lower(scenario, table)
     machine = machine_of(scenario)
-    priced = price_program(lowered.program, machine, jitter_of(scenario, machine))
+    jitter = jitter_of(scenario, machine)
+    priced = price_program(lowered.program, machine, jitter, unequal_gpus(scenario))
     timeline = run_engine(scenario.simulate.engine, priced, progress)
     blame = find_blame(timeline)
     attribution = attribute(timeline, blame)
     closed = closed_form_bubble(table, timeline)
     static = static_memory(scenario, lowered)
+    peers = lowered.program.n_ranks // table.n_ranks
+    by_rank = {name: np.repeat(part, peers) for name, part in static.parts.items()}
     capacity_gib = machine.gpu.hbm_bytes / GIB
     return Result(
         scenario=scenario,
@@ -73,7 +78,7 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
         closed_form=closed,
         overlap=overlap(timeline),
         critical=critical_path(timeline, blame),
-        memory=memory(timeline, static.parts, capacity_gib),
+        memory=memory(timeline, by_rank, capacity_gib),
         static=static,
     )
 
@@ -105,7 +110,21 @@ def jitter_of(scenario: Scenario, machine: Machine) -> Jitter:
     """Kernel jitter; a folded GPU is the slowest of the peers that wait for each other."""
     given, layout = scenario.jitter.kernel_cv, scenario.layout
     cv = machine.calibration.kernel_cv if given is None else given
-    return Jitter(cv, max(layout.ep, layout.tp * layout.cp), scenario.simulate.seed)
+    peers = max(layout.ep, layout.tp * layout.cp) if scenario.simulate.fold else 1
+    return Jitter(cv, peers, scenario.simulate.seed)
+
+
+def unequal_gpus(scenario: Scenario) -> Unequal | None:
+    """Slow GPUs, NICs and NVLinks of the topology; None where all are alike or GPUs are folded."""
+    topology = scenario.topology
+    if scenario.simulate.fold or not topology.overrides:
+        return None
+    ranks = scenario.layout.n_ranks
+    return Unequal(
+        speed=topology.gpu_speeds()[:ranks],
+        nic=topology.nic_bandwidths()[:ranks] / topology.nic_bw,
+        nvlink=topology.nvlink_bandwidths()[:ranks] / topology.nvlink_bw,
+    )
 
 
 def run_engine(name: str, priced: object, progress: Progress | None = None) -> Timeline:

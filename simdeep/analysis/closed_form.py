@@ -33,8 +33,8 @@ def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | N
     form = find_schedule(table.name).closed
     if form is None or table.n_ranks < 2:
         return None
-    costs = chunk_times(table, timeline, table.n_ranks // 2)
     program = timeline.program
+    costs = chunk_times(table, timeline, table.n_ranks // 2)
     reasons = list(form.unmet(table.n_ranks, table.n_microbatches, costs))
     sends = (program.action == Action.P2P) & (timeline.end_ns > timeline.start_ns)
     if sends.any():
@@ -46,7 +46,7 @@ def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | N
             timeline.end_ns - timeline.start_ns,
             0,
         ),
-        minlength=table.n_ranks,
+        minlength=program.n_ranks,
     )
     if busy.max() > 1.001 * busy.min():
         spread = busy.max() / busy.min() - 1
@@ -57,14 +57,15 @@ def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | N
 
 
 def chunk_times(table: Table, timeline: Timeline, rank: int) -> Uniform:
-    """Median durations of a rank's blocks by what they do, in seconds.
+    """Median durations of a pipeline rank's blocks by what they do, in seconds.
 
-    A block lasts from the start of its first task to the end of its last, sends apart. Where a
+    Unfolded, the first of its peers is taken. A block lasts from the start of its first task to the end of its last, sends apart. Where a
     schedule has no separate I and W, they share B as their compute time does.
     """
     program = timeline.program
+    gpu = rank * (program.n_ranks // table.n_ranks)
     rows = np.flatnonzero(
-        (program.rank == rank) & (program.block >= 0) & (program.action != Action.P2P)
+        (program.rank == gpu) & (program.block >= 0) & (program.action != Action.P2P)
     )
     blocks, index = np.unique(program.block[rows], return_inverse=True)
     start = np.full(len(blocks), np.iinfo(np.int64).max)
@@ -84,7 +85,7 @@ def chunk_times(table: Table, timeline: Timeline, rank: int) -> Uniform:
     if b is None:
         b = (i or 0.0) + (w or 0.0)
     if w is None:
-        w = b * _weight_share(timeline, rank)
+        w = b * _weight_share(timeline, gpu)
     return Uniform(f=f or 0.0, i=b - w, w=w, fb=fb)
 
 

@@ -70,14 +70,32 @@ class Jitter:
         return factors
 
 
-def price_program(program: Program, machine: Machine, jitter: Jitter | None = None) -> Priced:
-    """Price every task of a program on one machine type."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Unequal:
+    """GPUs that differ, as shares of the nominal figure [ranks]: clock, NIC and NVLink bandwidth."""
+
+    speed: F64
+    nic: F64
+    nvlink: F64
+
+
+def price_program(
+    program: Program,
+    machine: Machine,
+    jitter: Jitter | None = None,
+    unequal: Unequal | None = None,
+) -> Priced:
+    """Price every task of a program on one machine type, whose GPUs may be `unequal`."""
     table = _Table(program.works, machine)
     column = table.rows(program.work, program.case)
     factor = np.ones(program.n)
     if jitter is not None:
         factor = np.where(program.kind == Kind.COMPUTE, jitter.factors(program.n), 1.0)
     port, port_ns = _ports(program, column)
+    if unequal is not None:
+        factor = factor / unequal.speed[program.rank]
+        share = np.stack([unequal.nic, unequal.nic, unequal.nvlink, unequal.nvlink], axis=1)
+        port_ns = port_ns / share.reshape(-1)[np.maximum(port, 0)]
     return Priced(
         program=program,
         sm_ns=column["sm"] * factor,
@@ -162,9 +180,8 @@ def _price(work: Work, machine: Machine) -> dict[str, F]:
                 work.nvl_in,
                 dtype=work.dtype,
             )
-            return _columns(
-                price_alltoall(load, machine.links, machine.calibration, machine.comm_sms)
-            )
+            busiest = price_alltoall(load, machine.links, machine.calibration, machine.comm_sms)
+            return _columns(_by_rank(work, busiest, machine) if work.by_rank else busiest)
         case P2pWork():
             return _columns(
                 point_to_point(
@@ -183,6 +200,25 @@ def _price(work: Work, machine: Machine) -> dict[str, F]:
                 for part in work.parts
             ]
             return _columns(_one_after_the_other(prices))
+
+
+def _by_rank(work: AllToAllWork, busiest: TransferPrice, machine: Machine) -> TransferPrice:
+    """Every rank's own bytes on its ports, at the pace of the busiest rank.
+
+    A rank is done when all it is sent has come, and buffers are too small for a sender to run far
+    ahead of a receiver: the whole exchange lasts as long as its busiest port.
+    """
+    ranks = work.ib_out.shape[1]
+    columns = (work.ib_out, work.ib_in, work.nvl_out, work.nvl_in)
+    flat = [column.reshape(-1, 1) for column in columns]
+    own = price_alltoall(
+        traffic(work.kind, work.hidden, *flat, dtype=work.dtype),
+        machine.links,
+        machine.calibration,
+        machine.comm_sms,
+    )
+    pace = np.repeat(np.broadcast_to(busiest.moving_s, work.ib_out.shape[0]), ranks)
+    return dataclasses.replace(own, floor_s=pace)
 
 
 def _one_after_the_other(prices: list[TransferPrice]) -> TransferPrice:

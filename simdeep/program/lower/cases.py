@@ -7,7 +7,7 @@ between two all-to-alls is what folding leaves out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,10 @@ F64 = npt.NDArray[np.float64]
 class Cases:
     """What cost needs of each routing case.
 
-    `rows` and `unique` [cases] are the expert rows and tokens the simulated GPU receives; the port
-    copies are [cases, ranks]; `of` [layers, micro-batches] picks the case.
+    `rows` and `unique` [cases] are the expert rows and tokens a simulated GPU receives. The port
+    copies are [draws, ranks]. `of` [layers, micro-batches, groups] picks the draw for each
+    expert-parallel group. Folded, there is one group and a case is a draw; unfolded, each draw has
+    a case for each rank, draw * ranks + rank.
     """
 
     rows: F64
@@ -34,10 +36,23 @@ class Cases:
     of: npt.NDArray[np.int32]
 
 
-def drawn_cases(loads: Loads, layers: int, microbatches: int, seed: int) -> Cases:
-    """A random draw for every layer and micro-batch, the busiest peer standing for all."""
-    rng = np.random.default_rng([seed, 0x5EED])
-    return _cases(loads, rng.integers(loads.draws, size=(layers, microbatches), dtype=np.int32))
+def drawn_cases(
+    loads: Loads, layers: int, microbatches: int, seed: int, groups: int | None = None
+) -> Cases:
+    """A random draw for every layer and micro-batch.
+
+    Folded (`groups` None) the busiest peer stands for all; else every group has draws and every
+    peer a case of its own. The first group has the draws of the folded simulation.
+    """
+    shape = (layers, microbatches)
+    of = np.stack(
+        [
+            np.random.default_rng([seed, 0x5EED, group]).integers(loads.draws, size=shape)
+            for group in range(groups or 1)
+        ],
+        axis=-1,
+    ).astype(np.int32)
+    return _cases(loads, of) if groups is None else _peer_cases(loads, of)
 
 
 def replayed_cases(forward: Loads, backward: Loads, layers: tuple[int, ...]) -> Cases:
@@ -45,10 +60,10 @@ def replayed_cases(forward: Loads, backward: Loads, layers: tuple[int, ...]) -> 
 
     Records list layers in the order they ran, so the backward ones come last layer first.
     """
-    of = np.zeros((max(layers) + 1, 2), np.int32)
+    of = np.zeros((max(layers) + 1, 2, 1), np.int32)
     places = np.arange(len(layers), dtype=np.int32)
-    of[list(layers), 1] = places % forward.draws
-    of[list(reversed(layers)), 0] = forward.draws + places % backward.draws
+    of[list(layers), 1, 0] = places % forward.draws
+    of[list(reversed(layers)), 0, 0] = forward.draws + places % backward.draws
     return _cases(_joined(forward, backward), of)
 
 
@@ -60,6 +75,11 @@ def _joined(first: Loads, second: Loads) -> Loads:
         if name != "expert_tokens"
     }
     return Loads(**pairs, expert_tokens=None)
+
+
+def _peer_cases(loads: Loads, of: npt.NDArray[np.int32]) -> Cases:
+    """A case for each draw and rank."""
+    return replace(_cases(loads, of), rows=loads.rows.ravel(), unique=loads.unique.ravel())
 
 
 def _cases(loads: Loads, of: npt.NDArray[np.int32]) -> Cases:

@@ -46,6 +46,7 @@ class Workshop:
     shape: Shape
     cases: Cases | None
     works: Works
+    fold: bool
 
     def costs(self, units: tuple[Unit, ...]) -> Costs:
         """Costs of a stage's units."""
@@ -120,6 +121,7 @@ class Workshop:
                 cases.ib_in,
                 cases.nvl_out,
                 cases.nvl_in,
+                by_rank=not self.fold,
             )
             work[unit, component, action] = self.works.add(("alltoall", kind), item)
 

@@ -12,6 +12,7 @@ from simdeep.program.lower.build import Draft, Sends, build
 from simdeep.program.lower.cases import Cases, drawn_cases, replayed_cases
 from simdeep.program.lower.finish import WHOLE_STAGE, Bucket, StepEnd, add_step_end
 from simdeep.program.lower.stage_costs import BYTES, Workshop, rank_params
+from simdeep.program.lower.unfold import unfold
 from simdeep.program.lower.units import HEAD, Unit, layer_unit, stage_units
 from simdeep.program.lower.works import (
     CollectiveKind,
@@ -82,7 +83,9 @@ def lower(scenario: Scenario, table: Table, effects: Effects = ALL_EFFECTS) -> L
     cases = routing_cases(scenario, table.n_microbatches, effects.imbalance)
     works = Works()
     gpus_per_node = scenario.topology.gpus_per_node
-    workshop = Workshop(model, layout, train, gpus_per_node, _shape(scenario, cases), cases, works)
+    fold = scenario.simulate.fold
+    shape = _shape(scenario, cases)
+    workshop = Workshop(model, layout, train, gpus_per_node, shape, cases, works, fold)
     draft = build(
         table,
         stages,
@@ -92,7 +95,10 @@ def lower(scenario: Scenario, table: Table, effects: Effects = ALL_EFFECTS) -> L
     )
     if scenario.kind == "train" and effects.step_end:
         draft = _step_end(scenario, table, stages, workshop, draft)
-    return Lowered(draft.program(works), table, stages, cases)
+    program = draft.program(works)
+    if not fold:
+        program = unfold(program, layout, cases)
+    return Lowered(program, table, stages, cases)
 
 
 def _equal_stages(scenario: Scenario) -> Stages:
@@ -139,14 +145,16 @@ def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True)
         routing.draws,
         scenario.simulate.seed,
     )
+    groups = None if scenario.simulate.fold else scenario.layout.edp
     n_layers = model.n_layers + model.mtp_layers
+    size = (n_layers, microbatches, scenario.simulate.seed, groups)
     if kind != "recorded":
-        return drawn_cases(_loads(*group), n_layers, microbatches, scenario.simulate.seed)
+        return drawn_cases(_loads(*group), *size)
     file = scenario.routing_file or TRACE
     forward, backward = (_loads(*group, file=file, direction=direction) for direction in DIRECTIONS)
     if scenario.kind == "fb-pair":
         return replayed_cases(forward, backward, scenario.layers)
-    return drawn_cases(forward, n_layers, microbatches, scenario.simulate.seed)
+    return drawn_cases(forward, *size)
 
 
 # The same draws serve every simulation of a sweep over what does not touch routing.
@@ -154,7 +162,7 @@ _loads = lru_cache(maxsize=16)(draw_loads)
 
 
 def _case_table(cases: Cases | None, n_layers: int, microbatches: int) -> np.ndarray:
-    return np.zeros((n_layers, microbatches), np.int32) if cases is None else cases.of
+    return np.zeros((n_layers, microbatches), np.int32) if cases is None else cases.of[..., 0]
 
 
 def _sends(scenario: Scenario, works: Works, take_time: bool) -> Sends:

@@ -30,7 +30,8 @@ class KernelWork:
 class AllToAllWork:
     """Expert dispatch or combine. Token copies through each port, shape [cases, ranks].
 
-    The columns are in dispatch direction; a combine takes the same way back.
+    The columns are in dispatch direction; a combine takes the same way back. Folded, a case costs
+    what its busiest rank needs; `by_rank`, each (case, rank) has its own bytes.
     """
 
     kind: AllToAllKind
@@ -40,6 +41,7 @@ class AllToAllWork:
     ib_in: npt.NDArray[np.float64]
     nvl_out: npt.NDArray[np.float64]
     nvl_in: npt.NDArray[np.float64]
+    by_rank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
