@@ -59,8 +59,9 @@ def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | N
 def chunk_times(table: Table, timeline: Timeline, rank: int) -> Uniform:
     """Median durations of a pipeline rank's blocks by what they do, in seconds.
 
-    Unfolded, the first of its peers is taken. A block lasts from the start of its first task to the end of its last, sends apart. Where a
-    schedule has no separate I and W, they share B as their compute time does.
+    Unfolded, the first of its peers is taken. A block lasts from the start of its first task to
+    the end of its last, sends apart. Where a schedule has no separate I and W, they share B as
+    their compute time does.
     """
     program = timeline.program
     gpu = rank * (program.n_ranks // table.n_ranks)

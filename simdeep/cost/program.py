@@ -72,7 +72,7 @@ class Jitter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unequal:
-    """GPUs that differ, as shares of the nominal figure [ranks]: clock, NIC and NVLink bandwidth."""
+    """GPUs that differ: clock, NIC and NVLink bandwidth as shares of the nominal ones [ranks]."""
 
     speed: F64
     nic: F64
