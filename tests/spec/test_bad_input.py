@@ -158,7 +158,7 @@ def test_dualpipe_needs_an_even_pipeline():
 
 def test_tensor_parallel_must_fit_the_heads(folder):
     path = scenario_file(
-        folder, ("{tp: 2, pp: 2, sp: true, ", "{tp: 16, pp: 1, "), name="toy-dense"
+        folder, ("{tp: 4, pp: 2, sp: true, ", "{tp: 16, pp: 1, "), name="toy-dense"
     )
     assert load_scenario(path).layout.tp == 16  # a multiple of the 8 key-value heads
     path = scenario_file(folder, ("tp: 2, pp: 2", "tp: 64, pp: 1"), name="toy-dense")
