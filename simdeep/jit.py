@@ -15,9 +15,12 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def njit(function: Function) -> Function:
-    """`numba.njit` without fast-math, so that floats come out as in plain Python."""
+    """`numba.njit` without fast-math, so that floats come out as in plain Python.
+
+    Compiled code lets other Python threads run.
+    """
     try:
-        compiled = numba.njit(cache=True)(function)
+        compiled = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba: no locator available, i.e. no folder to cache in
-        compiled = numba.njit(function)
+        compiled = numba.njit(nogil=True)(function)
     return cast(Function, compiled)

@@ -76,13 +76,10 @@ class MemoryCurve:
 
 @dataclass(frozen=True, slots=True)
 class AllToAllCurve:
-    """Achieved shares of the ports' bandwidth, copy rates of one SM (B/s), and set-up time."""
+    """Time in training over that of the isolated kernel model, and the set-up time."""
 
     kind: str
-    ib_fraction: float
-    nvl_fraction: float
-    ib_per_sm: float
-    nvl_per_sm: float
+    slowdown: float
     setup_s: float
     provenance: Provenance
 
@@ -267,10 +264,7 @@ def _build(data: Mapping[str, Any]) -> Calibration:
         alltoall={
             kind: AllToAllCurve(
                 kind,
-                row["ib_fraction"],
-                row["nvl_fraction"],
-                row["ib_GBps_per_sm"] * 1e9,
-                row["nvl_GBps_per_sm"] * 1e9,
+                row["slowdown"],
                 row["setup_us"] * 1e-6,
                 _provenance(row),
             )

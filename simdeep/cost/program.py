@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simdeep.cost.alltoall import price_alltoall, traffic
+from simdeep.cost.alltoall import price_alltoall
 from simdeep.cost.calibration import Calibration
 from simdeep.cost.collectives import Group, Links, TransferPrice, collective, point_to_point
 from simdeep.cost.kernels import price
+from simdeep.cost.moe import from_loads
 from simdeep.program.columns import Kind, Priced, Program
 from simdeep.program.lower.works import (
     AllToAllWork,
@@ -171,17 +172,18 @@ def _price(work: Work, machine: Machine) -> dict[str, F]:
                 "mem_drag": p.mem_drag,
             }
         case AllToAllWork():
-            load = traffic(
-                work.kind,
-                work.hidden,
-                work.ib_out,
-                work.ib_in,
-                work.nvl_out,
-                work.nvl_in,
-                dtype=work.dtype,
+            return _columns(
+                price_alltoall(
+                    work.kind,
+                    from_loads(work.loads, work.gpus_per_node),
+                    machine.links,
+                    machine.calibration,
+                    sms=machine.comm_sms,
+                    hidden=work.hidden,
+                    dtype=work.dtype,
+                    by_rank=work.by_rank,
+                )
             )
-            busiest = price_alltoall(load, machine.links, machine.calibration, machine.comm_sms)
-            return _columns(_by_rank(work, busiest, machine) if work.by_rank else busiest)
         case P2pWork():
             return _columns(
                 point_to_point(
@@ -200,25 +202,6 @@ def _price(work: Work, machine: Machine) -> dict[str, F]:
                 for part in work.parts
             ]
             return _columns(_one_after_the_other(prices))
-
-
-def _by_rank(work: AllToAllWork, busiest: TransferPrice, machine: Machine) -> TransferPrice:
-    """Every rank's own bytes on its ports, at the pace of the busiest rank.
-
-    A rank is done when all it is sent has come, and buffers are too small for a sender to run far
-    ahead of a receiver: the whole exchange lasts as long as its busiest port.
-    """
-    ranks = work.ib_out.shape[1]
-    columns = (work.ib_out, work.ib_in, work.nvl_out, work.nvl_in)
-    flat = [column.reshape(-1, 1) for column in columns]
-    own = price_alltoall(
-        traffic(work.kind, work.hidden, *flat, dtype=work.dtype),
-        machine.links,
-        machine.calibration,
-        machine.comm_sms,
-    )
-    pace = np.repeat(np.broadcast_to(busiest.moving_s, work.ib_out.shape[0]), ranks)
-    return dataclasses.replace(own, floor_s=pace)
 
 
 def _one_after_the_other(prices: list[TransferPrice]) -> TransferPrice:

@@ -1,24 +1,22 @@
-"""The compiled engine: the same rules as `reference`, the same timeline, over flat arrays.
-
-A stream runs at most one task, so everything that runs is kept by stream: an indexed heap of end
-times, and for each port a linked list of the streams that use it. An instant is worked off in two
-steps, as in the reference: first everything that ends and starts, then new speeds for whoever
-shares a resource that someone entered or left.
-"""
+"""The compiled engine: the same rules as `reference`, the same timeline, over flat arrays."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from simdeep.engine import compiled_halves as cut
+from simdeep.engine.compiled_tasks import PORT, Records, Tasks, arrange
 from simdeep.engine.deadlock import explain
 from simdeep.engine.timeline import Timeline
-from simdeep.program.columns import Priced
+from simdeep.program.columns import I32, I64, Priced, Program
 
 
 def run(priced: Priced) -> Timeline:
@@ -27,102 +25,225 @@ def run(priced: Priced) -> Timeline:
     Raises:
         DeadlockError: if tasks remain that wait for each other.
     """
-    kernel = _kernel()
-    arrays = _arrays(priced)
+    warm_up()
     began = time.perf_counter()
-    start, end, head = kernel(*arrays.arguments)
-    wall_s = time.perf_counter() - began
+    tasks = arrange(priced)
+    start, end = _simulate(priced, tasks)
     if (end < 0).any():
-        _explain(priced, arrays, end, head)
+        _explain(priced, tasks, end)
+    wall_s = time.perf_counter() - began
     return Timeline(priced=priced, start_ns=start, end_ns=end, engine="compiled", wall_s=wall_s)
 
 
-class _Arrays:
-    """What the compiled loop reads, and the keys of its streams."""
+def _simulate(priced: Priced, tasks: Tasks) -> tuple[I64, I64]:
+    """Start and end of every row; -1 for those that never ran."""
+    world = _World(priced, tasks)
+    second = cut.halves(tasks) if (os.cpu_count() or 1) > 1 else None
+    if second is None:
+        _whole(world).advance()
+    else:
+        _in_halves(world, second)
+    start, end = np.empty_like(world.start), np.empty_like(world.end)
+    start[tasks.queue], end[tasks.queue] = world.start, world.end
+    return start, end
 
-    def __init__(self, priced: Priced):
-        p, program = priced, priced.program
-        n = program.n
-        n_streams = len(program.streams)
-        key = program.rank.astype(np.int64) * n_streams + program.stream
-        order = np.argsort(key, kind="stable")
-        self.keys, counts = np.unique(key, return_counts=True)
-        self.queue = order.astype(np.int64)
-        self.queue_ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        stream_of = np.searchsorted(self.keys, key).astype(np.int32)
 
-        waiting = np.diff(program.dep_ptr).astype(np.int32)
-        owner = np.repeat(np.arange(n, dtype=np.int64), waiting)
-        by_dep = np.argsort(program.dep_idx, kind="stable")
-        next_ptr = np.concatenate([[0], np.cumsum(np.bincount(program.dep_idx, minlength=n))])
+class _World:
+    """What all parts of a run share; parts on two threads touch different entries."""
 
-        in_group = np.flatnonzero(program.group >= 0)
-        groups, group_of_member = np.unique(program.group[in_group], return_inverse=True)
-        group = np.full(n, -1, np.int32)
-        group[in_group] = group_of_member
-        member_order = np.argsort(group_of_member, kind="stable")
-        member_ptr = np.concatenate([[0], np.cumsum(np.bincount(group_of_member))])
+    def __init__(self, priced: Priced, tasks: Tasks):
+        n_streams = len(tasks.streams)
+        self.tasks = tasks
+        self.ports: Records = np.zeros(tasks.n_ports, PORT)
+        self.after = np.full(n_streams * 4, -1, np.int64)
+        self.before = np.full(n_streams * 4, -1, np.int64)
+        self.place = np.full(n_streams, -1, np.int32)
+        self.start = np.full(tasks.n, -1, np.int64)
+        self.end = np.full(tasks.n, -1, np.int64)
+        held = priced.comm_sms if priced.static_split else 0
+        self.hardware = (priced.hardware_sms - held, priced.static_split)
 
-        self.arguments = (
-            self.queue,
-            self.queue_ptr,
-            stream_of,
-            program.rank,
-            program.kind,
-            waiting,
-            owner[by_dep],
-            next_ptr.astype(np.int64),
-            group,
-            in_group[member_order].astype(np.int64),
-            member_ptr.astype(np.int64),
-            len(groups),
-            p.alone_ns,
-            p.sm_ns,
-            p.mem_ns,
-            p.fixed_ns,
-            p.sm_want,
-            p.sm_drag,
-            p.mem_drag,
-            p.latency_ns,
-            p.floor_ns,
-            p.port,
-            np.where(p.port_ns > 0, p.port_ns, 0.0),
-            p.sms,
-            p.draw_milli,
-            program.n_ranks,
-            p.n_ports,
-            p.hardware_sms - p.comm_sms if p.static_split else p.hardware_sms,
-            p.static_split,
-            # Streams of a rank are neighbours in `keys`.
-            np.searchsorted(self.keys, np.arange(program.n_ranks + 1) * n_streams),
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The paused simulation of some streams: what `compiled_loop.advance` goes on from."""
+
+    world: _World
+    missing: I32
+    crossing: cut.Bool
+    due: I64
+    who: I32
+    todo: I32
+    fresh: I32
+    touched_ranks: I32
+    touched_ports: I32
+    counters: I64
+
+    @classmethod
+    def new(cls, world: _World, todo: I32, missing: I32, crossing: cut.Bool) -> _Part:
+        """All of these streams at time 0."""
+        from simdeep.engine import compiled_loop as loop
+
+        n_streams = len(world.place)
+        counters = np.zeros(loop.COUNTERS, np.int64)
+        counters[loop.N_TODO] = len(todo)
+        world.tasks.streams["queued"][todo] = 1
+        room = {name: np.zeros(n_streams, np.int32) for name in ("who", "todo", "fresh")}
+        room["todo"][: len(todo)] = todo
+        return cls(
+            world=world,
+            missing=missing,
+            crossing=crossing,
+            due=np.zeros(n_streams, np.int64),
+            touched_ranks=np.zeros(len(world.tasks.ranks), np.int32),
+            touched_ports=np.zeros(len(world.ports), np.int32),
+            counters=counters,
+            **room,
+        )
+
+    def advance(self, goal: int = -1) -> None:
+        """Run on; see `compiled_loop.advance`."""
+        from simdeep.engine import compiled_loop as loop
+
+        world, tasks = self.world, self.world.tasks
+        loop.advance(
+            tasks.tasks,
+            tasks.next_of,
+            tasks.uses,
+            tasks.members,
+            tasks.member_ptr,
+            tasks.streams,
+            tasks.ranks,
+            world.ports,
+            world.after,
+            world.before,
+            world.place,
+            world.start,
+            world.end,
+            self.missing,
+            self.crossing,
+            self.due,
+            self.who,
+            self.todo,
+            self.fresh,
+            self.touched_ranks,
+            self.touched_ports,
+            self.counters,
+            *world.hardware,
+            goal,
         )
 
 
-def _arrays(priced: Priced) -> _Arrays:
-    return _Arrays(priced)
+def _whole(world: _World) -> _Part:
+    """All streams as one part."""
+    tasks = world.tasks
+    missing = np.diff(tasks.member_ptr).astype(np.int32)
+    streams = np.arange(len(tasks.streams), dtype=np.int32)
+    return _Part.new(world, streams, missing, np.zeros(len(missing), np.bool_))
 
 
-def _explain(
-    priced: Priced, arrays: _Arrays, end: npt.NDArray[np.int64], head: npt.NDArray[np.int64]
-) -> None:
+def _in_halves(world: _World, second: cut.Bool) -> None:
+    """Each half on a thread until both have met the other, then both together."""
+    from simdeep.engine import compiled_loop as loop
+
+    tasks = world.tasks
+    missing = cut.members_by_half(tasks, second)
+    crossing = (missing > 0).all(axis=0)
+    here = second[tasks.streams["rank"]]
+    parts = [
+        _Part.new(world, np.flatnonzero(here == half).astype(np.int32), missing[half], crossing)
+        for half in (0, 1)
+    ]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(lambda part: part.advance(loop.UNTIL_CROSSING), parts))
+    met = [bool(part.counters[loop.MET]) for part in parts]
+    if not all(met):
+        # A half without a crossing group that could start has run out of work; the other may go on.
+        for part in parts:
+            part.advance(np.iinfo(np.int64).max)
+        return
+    meeting = max(int(part.counters[loop.NOW]) for part in parts)
+    for part in parts:
+        if part.counters[loop.NOW] < meeting:
+            part.advance(meeting)
+    _joined(world, parts, meeting).advance()
+
+
+def _joined(world: _World, parts: Sequence[_Part], now: int) -> _Part:
+    """Both halves as one part, in the middle of the instant of their meeting."""
+    from simdeep.engine import compiled_loop as loop
+
+    tasks = world.tasks
+    missing = np.sum([part.missing for part in parts], axis=0, dtype=np.int32)
+    ready = np.flatnonzero(parts[0].crossing & (missing == 0))
+    one_of_each = tasks.members["stream"][tasks.member_ptr[ready]]
+    none = np.zeros(len(missing), np.bool_)
+    whole = _Part.new(world, np.unique(one_of_each).astype(np.int32), missing, none)
+    pairs = (
+        ("fresh", loop.N_FRESH),
+        ("touched_ranks", loop.N_RANKS),
+        ("touched_ports", loop.N_PORTS),
+        ("due", loop.SIZE),
+        ("who", loop.SIZE),
+    )
+    for name, counter in pairs:
+        found = np.concatenate([getattr(p, name)[: p.counters[counter]] for p in parts])
+        getattr(whole, name)[: len(found)] = found
+        whole.counters[counter] = len(found)
+    # What is sorted is a heap.
+    size = int(whole.counters[loop.SIZE])
+    order = np.argsort(whole.due[:size], kind="stable")
+    whole.due[:size], whole.who[:size] = whole.due[order], whole.who[order]
+    world.place[whole.who[:size]] = np.arange(size, dtype=np.int32)
+    whole.counters[loop.NOW] = now
+    return whole
+
+
+def _explain(priced: Priced, tasks: Tasks, end: npt.NDArray[np.int64]) -> None:
     program = priced.program
-    heads = {}
-    for stream in np.flatnonzero(head < arrays.queue_ptr[1:]):
-        task = int(arrays.queue[head[stream]])
+    heads: dict[tuple[int, int], int] = {}
+    for stream in tasks.streams[tasks.streams["head"] < tasks.streams["stop"]]:
+        task = int(tasks.queue[stream["head"]])
         heads[int(program.rank[task]), int(program.stream[task])] = task
     raise explain(program, end >= 0, heads)
 
 
+@cache
 def warm_up() -> float:
-    """Compile (or load from the cache on disk) and return the seconds it took."""
+    """Compile (or load from the cache on disk) and return the seconds it took; once a process."""
     began = time.perf_counter()
-    _kernel()
+    nothing = _one_task()
+    _simulate(nothing, arrange(nothing))
     return time.perf_counter() - began
 
 
-@cache
-def _kernel() -> Callable[..., Any]:
-    """The event loop, compiled. Numba is imported here, as it takes longer than most commands."""
-    from simdeep.engine import compiled_loop
-
-    return compiled_loop.run_loop
+def _one_task() -> Priced:
+    """The smallest program that goes through all compiled code."""
+    zeros = np.zeros(1, np.int32)
+    narrow = np.zeros(1, np.int8)
+    program = Program(
+        n_ranks=1,
+        streams=("compute",),
+        components=("attn",),
+        works=(),
+        dep_ptr=np.zeros(2, np.int64),
+        dep_idx=np.zeros(0, np.int64),
+        mem_take=np.zeros(1, np.int64),
+        mem_free=np.zeros(1, np.int64),
+        **dict.fromkeys(("stream", "kind", "action"), narrow),
+        **dict.fromkeys(("rank", "component", "stage", "layer", "microbatch", "block"), zeros),
+        **dict.fromkeys(("work", "case", "peer", "group"), zeros),
+    )
+    free = np.zeros(1)
+    return Priced(
+        program=program,
+        port=np.full((1, 4), -1, np.int32),
+        port_ns=np.zeros((1, 4)),
+        n_ports=0,
+        hardware_sms=1,
+        comm_sms=0,
+        static_split=True,
+        **dict.fromkeys(("sm_ns", "mem_ns", "fixed_ns", "sm_drag", "mem_drag"), free),
+        **dict.fromkeys(("floor_ns", "latency_ns"), free),
+        **dict.fromkeys(("sm_want", "sms", "draw_milli"), zeros),
+    )

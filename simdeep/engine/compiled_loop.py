@@ -1,16 +1,30 @@
-"""The event loop of the compiled engine. Importing this module imports numba."""
+"""The event loop of the compiled engine. Importing this module imports numba.
+
+A stream runs at most one task, so everything that runs is kept by stream: a heap of end times, and
+for each port a linked list of the streams that use it. An instant is worked off in two steps, as in
+the reference: first everything that ends and starts, then new speeds for whoever shares a resource
+that someone entered or left.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from simdeep.engine import rates
 from simdeep.jit import njit
 
 COMPUTE = 0
-TRANSFER = 1
+RUNS_COMPUTE = 1
+RUNS_TRANSFER = 2
+USES = 4
+"""Ports a transfer may use."""
+
+# Entries of the counters that a run is paused and resumed with.
+NOW, SIZE, N_TODO, N_FRESH, N_RANKS, N_PORTS, MET = range(7)
+COUNTERS = 7
+
+TO_THE_END = -1
+UNTIL_CROSSING = -2
 
 compute_ns = njit(rates.compute_ns)
 transfer_ns = njit(rates.transfer_ns)
@@ -18,309 +32,309 @@ delay_ns = njit(rates.delay_ns)
 
 
 @njit
-def _swap(heap: Any, place: Any, a: int, b: int) -> None:
-    heap[a], heap[b] = heap[b], heap[a]
-    place[heap[a]] = a
-    place[heap[b]] = b
-
-
-@njit
-def _up(heap: Any, place: Any, due: Any, i: int) -> None:
+def _up(due: Any, who: Any, place: Any, i: int) -> int:
+    """Move an entry of the heap (four children a node) towards the root."""
+    t, s = due[i], who[i]
     while i > 0:
-        parent = (i - 1) >> 1
-        if due[heap[i]] >= due[heap[parent]]:
+        parent = (i - 1) >> 2
+        if due[parent] <= t:
             break
-        _swap(heap, place, i, parent)
+        due[i] = due[parent]
+        who[i] = who[parent]
+        place[who[i]] = i
         i = parent
+    due[i] = t
+    who[i] = s
+    place[s] = i
+    return i
 
 
 @njit
-def _down(heap: Any, place: Any, due: Any, size: int, i: int) -> None:
+def _down(due: Any, who: Any, place: Any, size: int, i: int) -> None:
+    """Move an entry of the heap away from the root."""
+    t, s = due[i], who[i]
     while True:
-        child = 2 * i + 1
+        child = 4 * i + 1
         if child >= size:
             break
-        if child + 1 < size and due[heap[child + 1]] < due[heap[child]]:
-            child += 1
-        if due[heap[i]] <= due[heap[child]]:
+        best, least = child, due[child]
+        for other in range(child + 1, min(child + 4, size)):
+            if due[other] < least:
+                best, least = other, due[other]
+        if least >= t:
             break
-        _swap(heap, place, i, child)
-        i = child
+        due[i] = least
+        who[i] = who[best]
+        place[who[i]] = i
+        i = best
+    due[i] = t
+    who[i] = s
+    place[s] = i
 
 
 @njit
-def run_loop(
-    queue: Any,
-    queue_ptr: Any,
-    stream_of: Any,
-    rank_of: Any,
-    kind: Any,
-    waiting: Any,
-    next_idx: Any,
-    next_ptr: Any,
-    group: Any,
-    member_idx: Any,
+def advance(
+    tasks: Any,
+    next_of: Any,
+    uses: Any,
+    members: Any,
     member_ptr: Any,
-    n_groups: int,
-    alone: Any,
-    sm: Any,
-    mem: Any,
-    fixed: Any,
-    want: Any,
-    sm_drag: Any,
-    mem_drag: Any,
-    latency: Any,
-    floor: Any,
-    port: Any,
-    port_ns: Any,
-    sms: Any,
-    draw: Any,
-    n_ranks: int,
-    n_ports: int,
+    streams: Any,
+    ranks: Any,
+    ports: Any,
+    after: Any,
+    before: Any,
+    place: Any,
+    start: Any,
+    end: Any,
+    missing: Any,
+    crossing: Any,
+    due: Any,
+    who: Any,
+    todo: Any,
+    fresh: Any,
+    touched_ranks: Any,
+    touched_ports: Any,
+    counters: Any,
     sms_static: int,
     static_split: bool,
-    rank_streams: Any,
-) -> tuple[Any, Any, Any]:
-    """Start and end of every task (-1: never ran) and the queue position of every stream."""
-    n = len(rank_of)
-    n_streams = len(queue_ptr) - 1
-    start = np.full(n, -1, np.int64)
-    end = np.full(n, -1, np.int64)
-    blocked_by = waiting.copy()
-    missing = np.diff(member_ptr)
-    head = queue_ptr[:-1].copy()
+    goal: int,
+) -> None:
+    """Run streams from the paused state in `counters` on, and pause again.
 
-    # What runs, by stream: -1 or the task, its unfinished fraction, duration, time of last change.
-    running = np.full(n_streams, -1, np.int64)
-    left = np.zeros(n_streams)
-    duration = np.full(n_streams, -1.0)
-    rated_at = np.zeros(n_streams, np.int64)
-    due = np.zeros(n_streams, np.int64)
-    heap = np.zeros(n_streams, np.int64)
-    place = np.full(n_streams, -1, np.int64)
-    size = 0
-
-    computing = np.zeros(n_ranks, np.int64)
-    draw_on = np.zeros(n_ranks, np.int64)
-    sms_held = np.zeros(n_ranks, np.int64)
-    # Streams using a port: a doubly linked list over slots stream * 4 + k.
-    users = np.zeros(n_ports, np.int64)
-    first = np.full(n_ports, -1, np.int64)
-    after = np.full(n_streams * 4, -1, np.int64)
-    before = np.full(n_streams * 4, -1, np.int64)
-
-    touched_ranks = np.zeros(n_ranks, np.int64)
-    rank_is_touched = np.zeros(n_ranks, np.bool_)
-    touched_ports = np.zeros(max(n_ports, 1), np.int64)
-    port_is_touched = np.zeros(max(n_ports, 1), np.bool_)
-    n_touched_ranks = 0
-    n_touched_ports = 0
-    alone_streams = np.zeros(n_streams, np.int64)
-    n_alone = 0
-
-    # Streams whose head may have become ready; a stream is on it at most once.
-    todo = np.arange(n_streams)
-    queued = np.ones(n_streams, np.bool_)
-    n_todo = n_streams
-    begin = np.zeros(max(1, n_streams), np.int64)
-    now = 0
+    `goal` is `TO_THE_END`; or `UNTIL_CROSSING`: to the middle of the instant in which all members
+    here of some `crossing` group are ready; or a time that nothing may run beyond, to be stopped in
+    the middle of if it is an instant of these streams. A run that begins with a time as its goal
+    begins in the middle of an instant. In `missing` are the members here that are not ready.
+    """
+    now = counters[NOW]
+    size = counters[SIZE]
+    n_todo = counters[N_TODO]
+    n_fresh = counters[N_FRESH]
+    n_ranks = counters[N_RANKS]
+    n_ports = counters[N_PORTS]
+    in_the_middle = goal >= 0
 
     while True:
         # First half of the instant: heads that are ready start; those without work also end.
         while n_todo > 0:
             n_todo -= 1
             s = todo[n_todo]
-            queued[s] = False
-            if running[s] >= 0 or head[s] >= queue_ptr[s + 1]:
+            stream = streams[s]
+            stream.queued = 0
+            if stream.running != 0 or stream.head >= stream.stop:
                 continue
-            task = queue[head[s]]
-            if blocked_by[task] > 0 or start[task] >= 0:
+            q = stream.head
+            if tasks[q].blocked_by > 0:
                 continue
-            n_begin = 0
-            g = group[task]
-            if g < 0:
-                begin[0] = task
-                n_begin = 1
-            else:
+            g = tasks[q].group
+            low, high = 0, 1
+            if g >= 0:
                 # A member arrives once: a mark below zero keeps it from being counted again.
-                if blocked_by[task] == 0:
-                    blocked_by[task] = -1
+                if tasks[q].blocked_by == 0:
+                    tasks[q].blocked_by = -1
                     missing[g] -= 1
-                if missing[g] == 0:
-                    for j in range(member_ptr[g], member_ptr[g + 1]):
-                        begin[n_begin] = member_idx[j]
-                        n_begin += 1
-            for j in range(n_begin):
-                task = begin[j]
-                s = stream_of[task]
-                start[task] = now
-                if alone[task] > 0:
-                    rank = rank_of[task]
-                    running[s] = task
-                    left[s] = 1.0
-                    duration[s] = -1.0
-                    if kind[task] == COMPUTE:
-                        computing[rank] += 1
+                if missing[g] > 0:
+                    continue
+                if crossing[g]:
+                    counters[MET] = 1
+                    continue
+                low, high = member_ptr[g], member_ptr[g + 1]
+            for j in range(low, high):
+                if g >= 0:
+                    q = members[j].task
+                    s = members[j].stream
+                    stream = streams[s]
+                task = tasks[q]
+                start[q] = now
+                if task.works:
+                    rank = ranks[stream.rank]
+                    stream.left = 1.0
+                    stream.duration = -1.0
+                    if task.kind == COMPUTE:
+                        stream.running = RUNS_COMPUTE
+                        rank.computing += 1
                         touch = True
                     else:
-                        has_port = False
-                        for k in range(4):
-                            p = port[task, k]
-                            if p >= 0 and port_ns[task, k] > 0:
-                                has_port = True
-                                slot = s * 4 + k
-                                after[slot] = first[p]
-                                before[slot] = -1
-                                if first[p] >= 0:
-                                    before[first[p]] = slot
-                                first[p] = slot
-                                users[p] += 1
-                                if not port_is_touched[p]:
-                                    port_is_touched[p] = True
-                                    touched_ports[n_touched_ports] = p
-                                    n_touched_ports += 1
-                        draw_on[rank] += draw[task]
-                        sms_held[rank] += sms[task]
-                        touch = draw[task] != 0 or sms[task] != 0
-                        if not has_port:
-                            alone_streams[n_alone] = s
-                            n_alone += 1
-                    if touch and not rank_is_touched[rank]:
-                        rank_is_touched[rank] = True
-                        touched_ranks[n_touched_ranks] = rank
-                        n_touched_ranks += 1
+                        stream.running = RUNS_TRANSFER
+                        fresh[n_fresh] = s
+                        n_fresh += 1
+                        for k in range(task.n_uses):
+                            p = uses[task.use_ptr + k].port
+                            port = ports[p]
+                            slot = s * USES + k
+                            before[slot] = -1
+                            if port.users > 0:
+                                after[slot] = port.first
+                                before[port.first] = slot
+                                if port.touched == 0:
+                                    port.touched = 1
+                                    touched_ports[n_ports] = p
+                                    n_ports += 1
+                            else:
+                                after[slot] = -1
+                            port.first = slot
+                            port.users += 1
+                        rank.draw += task.draw
+                        rank.sms_held += task.sms
+                        touch = task.draw != 0 or task.sms != 0
+                    if touch and rank.touched == 0:
+                        rank.touched = 1
+                        touched_ranks[n_ranks] = stream.rank
+                        n_ranks += 1
                     continue
-                end[task] = now
-                head[s] += 1
-                if not queued[s]:
-                    queued[s] = True
+                end[q] = now
+                stream.head += 1
+                if stream.queued == 0:
+                    stream.queued = 1
                     todo[n_todo] = s
                     n_todo += 1
-                for e in range(next_ptr[task], next_ptr[task + 1]):
-                    dependant = next_idx[e]
-                    blocked_by[dependant] -= 1
-                    if blocked_by[dependant] == 0:
-                        o = stream_of[dependant]
-                        if not queued[o] and queue[head[o]] == dependant:
-                            queued[o] = True
+                for e in range(task.next_ptr, task.next_ptr + task.n_next):
+                    dependant = next_of[e].task
+                    tasks[dependant].blocked_by -= 1
+                    if tasks[dependant].blocked_by == 0:
+                        o = next_of[e].stream
+                        if streams[o].queued == 0 and streams[o].head == dependant:
+                            streams[o].queued = 1
                             todo[n_todo] = o
                             n_todo += 1
 
-        # Second half: new speeds. Candidates are streams of touched ranks, users of touched ports,
-        # and transfers without a port, which only need their end.
-        for i in range(n_alone + n_touched_ranks + n_touched_ports):
-            if i < n_alone:
-                lo, hi, slot = alone_streams[i], alone_streams[i] + 1, -1
-            elif i < n_alone + n_touched_ranks:
-                rank = touched_ranks[i - n_alone]
-                rank_is_touched[rank] = False
-                lo, hi, slot = rank_streams[rank], rank_streams[rank + 1], -1
+        if not in_the_middle and (
+            (goal == UNTIL_CROSSING and counters[MET] == 1) or (goal >= 0 and now == goal)
+        ):
+            break
+        in_the_middle = False
+
+        # Second half: new speeds for transfers that are new, compute of touched ranks and users of
+        # touched ports.
+        for i in range(n_fresh + n_ranks + n_ports):
+            if i < n_fresh:
+                low, high, slot = fresh[i], fresh[i] + 1, -1
+                wanted = RUNS_TRANSFER
+            elif i < n_fresh + n_ranks:
+                rank = ranks[touched_ranks[i - n_fresh]]
+                rank.touched = 0
+                if rank.computing == 0:
+                    continue
+                low, high, slot = rank.first, rank.stop, -1
+                wanted = RUNS_COMPUTE
             else:
-                p = touched_ports[i - n_alone - n_touched_ranks]
-                port_is_touched[p] = False
-                lo, hi, slot = 0, 0, first[p]
-            while lo < hi or slot >= 0:
+                port = ports[touched_ports[i - n_fresh - n_ranks]]
+                port.touched = 0
+                low, high, slot = 0, 0, -1
+                wanted = RUNS_TRANSFER
+                if port.users > 0:
+                    slot = port.first
+            while low < high or slot >= 0:
                 if slot >= 0:
-                    s = slot >> 2
+                    s = slot // USES
                     slot = after[slot]
                 else:
-                    s = lo
-                    lo += 1
-                task = running[s]
-                if task < 0:
+                    s = low
+                    low += 1
+                stream = streams[s]
+                if stream.running != wanted:
                     continue
-                if kind[task] == COMPUTE:
-                    rank = rank_of[task]
-                    free = sms_static if static_split else sms_static - sms_held[rank]
-                    fresh = compute_ns(
-                        sm[task],
-                        mem[task],
-                        fixed[task],
-                        want[task],
-                        sm_drag[task],
-                        mem_drag[task],
+                task = tasks[stream.head]
+                if wanted == RUNS_COMPUTE:
+                    rank = ranks[stream.rank]
+                    free = sms_static if static_split else sms_static - rank.sms_held
+                    new = compute_ns(
+                        task.sm,
+                        task.mem,
+                        task.fixed,
+                        task.want,
+                        task.sm_drag,
+                        task.mem_drag,
                         free,
-                        computing[rank],
-                        draw_on[rank],
+                        rank.computing,
+                        rank.draw,
                     )
                 else:
                     slowest = 0.0
-                    for k in range(4):
-                        p = port[task, k]
-                        if p >= 0 and port_ns[task, k] > 0:
-                            slowest = max(slowest, port_ns[task, k] * users[p])
-                    fresh = transfer_ns(latency[task], floor[task], slowest)
-                if fresh == duration[s]:
+                    for k in range(task.use_ptr, task.use_ptr + task.n_uses):
+                        slowest = max(slowest, uses[k].ns * ports[uses[k].port].users)
+                    new = transfer_ns(task.latency, task.floor, slowest)
+                old = stream.duration
+                if new == old:
                     continue
-                is_new = duration[s] < 0
-                if not is_new:
-                    left[s] -= (now - rated_at[s]) / duration[s]
-                duration[s] = fresh
-                rated_at[s] = now
-                due[s] = now + delay_ns(left[s], fresh)
-                if is_new:
-                    heap[size] = s
-                    place[s] = size
+                if old >= 0:
+                    stream.left -= (now - stream.rated_at) / old
+                stream.duration = new
+                stream.rated_at = now
+                at = place[s]
+                if old < 0:
+                    at = size
+                    who[at] = s
                     size += 1
-                _up(heap, place, due, place[s])
-                _down(heap, place, due, size, place[s])
-        n_alone = 0
-        n_touched_ranks = 0
-        n_touched_ports = 0
+                due[at] = now + delay_ns(stream.left, new)
+                at = _up(due, who, place, at)
+                _down(due, who, place, size, at)
+        n_fresh = 0
+        n_ranks = 0
+        n_ports = 0
 
-        if size == 0:
+        if size == 0 or (goal >= 0 and due[0] > goal):
             break
-        now = due[heap[0]]
+        now = due[0]
         # Everything that ends at this moment.
-        while size > 0 and due[heap[0]] == now:
-            s = heap[0]
+        while size > 0 and due[0] == now:
+            s = who[0]
             size -= 1
             if size > 0:
-                _swap(heap, place, 0, size)
-                _down(heap, place, due, size, 0)
-            place[s] = -1
-            task = running[s]
-            running[s] = -1
-            rank = rank_of[task]
-            if kind[task] == COMPUTE:
-                computing[rank] -= 1
+                due[0] = due[size]
+                who[0] = who[size]
+                _down(due, who, place, size, 0)
+            stream = streams[s]
+            q = stream.head
+            task = tasks[q]
+            stream.running = 0
+            rank = ranks[stream.rank]
+            if task.kind == COMPUTE:
+                rank.computing -= 1
                 touch = True
             else:
-                for k in range(4):
-                    p = port[task, k]
-                    if p >= 0 and port_ns[task, k] > 0:
-                        slot = s * 4 + k
-                        if before[slot] >= 0:
-                            after[before[slot]] = after[slot]
-                        else:
-                            first[p] = after[slot]
-                        if after[slot] >= 0:
-                            before[after[slot]] = before[slot]
-                        users[p] -= 1
-                        if not port_is_touched[p]:
-                            port_is_touched[p] = True
-                            touched_ports[n_touched_ports] = p
-                            n_touched_ports += 1
-                draw_on[rank] -= draw[task]
-                sms_held[rank] -= sms[task]
-                touch = draw[task] != 0 or sms[task] != 0
-            if touch and not rank_is_touched[rank]:
-                rank_is_touched[rank] = True
-                touched_ranks[n_touched_ranks] = rank
-                n_touched_ranks += 1
-            end[task] = now
-            head[s] += 1
-            if not queued[s]:
-                queued[s] = True
+                for k in range(task.n_uses):
+                    p = uses[task.use_ptr + k].port
+                    port = ports[p]
+                    slot = s * USES + k
+                    if before[slot] >= 0:
+                        after[before[slot]] = after[slot]
+                    else:
+                        port.first = after[slot]
+                    if after[slot] >= 0:
+                        before[after[slot]] = before[slot]
+                    port.users -= 1
+                    if port.users > 0 and port.touched == 0:
+                        port.touched = 1
+                        touched_ports[n_ports] = p
+                        n_ports += 1
+                rank.draw -= task.draw
+                rank.sms_held -= task.sms
+                touch = task.draw != 0 or task.sms != 0
+            if touch and rank.touched == 0:
+                rank.touched = 1
+                touched_ranks[n_ranks] = stream.rank
+                n_ranks += 1
+            end[q] = now
+            stream.head += 1
+            if stream.queued == 0:
+                stream.queued = 1
                 todo[n_todo] = s
                 n_todo += 1
-            for e in range(next_ptr[task], next_ptr[task + 1]):
-                dependant = next_idx[e]
-                blocked_by[dependant] -= 1
-                if blocked_by[dependant] == 0:
-                    o = stream_of[dependant]
-                    if not queued[o] and queue[head[o]] == dependant:
-                        queued[o] = True
+            for e in range(task.next_ptr, task.next_ptr + task.n_next):
+                dependant = next_of[e].task
+                tasks[dependant].blocked_by -= 1
+                if tasks[dependant].blocked_by == 0:
+                    o = next_of[e].stream
+                    if streams[o].queued == 0 and streams[o].head == dependant:
+                        streams[o].queued = 1
                         todo[n_todo] = o
                         n_todo += 1
-    return start, end, head
+
+    counters[NOW] = now
+    counters[SIZE] = size
+    counters[N_TODO] = n_todo
+    counters[N_FRESH] = n_fresh
+    counters[N_RANKS] = n_ranks
+    counters[N_PORTS] = n_ports

@@ -28,12 +28,14 @@ class Effect(Protocol):
 
 
 def contributions_table(effects: Sequence[Effect]) -> Table:
-    """Effects in order, each with what it adds, from the bare chunks to the whole step."""
+    """Effects in order, from the bare chunks to the whole step; those that add nothing left out."""
     from simdeep.report.tables import grid
 
     whole = sum(effect.seconds for effect in effects)
     table = grid("what", "adds>", "share>", "meaning")
     for effect in effects:
+        if not effect.seconds:
+            continue
         share = effect.seconds / whole if whole else 0.0
         sign = "" if effect is effects[0] else "+" if effect.seconds >= 0 else "-"
         amount = sign + seconds(abs(effect.seconds))

@@ -102,6 +102,7 @@ def _pair(result: Result) -> dict[str, Any]:
             phase.name: _phase(phase) | {"setup_ms": 1e3 * phase.setup_s}
             for phase in figures.transfers
         },
+        "exposed_comm_ms": 1e3 * exposed,
         "exposed_comm_share": exposed / figures.total_s if figures.total_s else 0.0,
     }
 

@@ -155,10 +155,9 @@ def headline(result: Result) -> str:
     cost = figures.trillion
     fit = f"({memory.peak_gib:.1f} of {memory.capacity_gib:.1f} GiB)"
     return (
-        f"A step takes {seconds(figures.step_time_s)}: {short(figures.tokens_per_s)}token/s, "
-        f"{short(cost.gpu_hours).rstrip()} GPU-hours, {plain(cost.days)} days and "
-        f"${short(cost.usd).rstrip()} per trillion tokens on {figures.gpus:,} "
-        f"{gpu_name(result.scenario)}; "
+        f"A step takes {seconds(figures.step_time_s)}: {short(figures.tokens_per_s, 'token/s')}, "
+        f"{short(cost.gpu_hours)} GPU-hours, {plain(cost.days)} days and ${short(cost.usd)} per "
+        f"trillion tokens on {figures.gpus:,} {gpu_name(result.scenario)} GPUs; "
         f"{'it fits' if memory.fits else 'it does NOT fit'} {fit}."
     )
 
@@ -176,16 +175,18 @@ def _pair_headline(result: Result) -> str:
 
 
 def gpu_name(scenario: Scenario) -> str:
-    """Short name of the GPU type, as in `2,048 H800`."""
-    return scenario.topology.gpu.id.upper()
+    """Short name of the GPU type, as in `2,048 H800 GPUs`."""
+    gpu = scenario.topology.gpu
+    words = {word.lower(): word for word in gpu.name.split()}
+    return words.get(gpu.id.lower(), gpu.id)
 
 
 def seconds(value: float, digits: int = 3) -> str:
     """A time in s, ms, us or ns with that many significant digits."""
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")):
-        if abs(value) >= scale or unit == "ns":
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if abs(value) >= scale or value == 0:
             return f"{plain(value / scale, digits)} {unit}"
-    raise AssertionError("unreachable")
+    return f"{plain(value / 1e-9, digits)} ns"
 
 
 def plain(value: float, digits: int = 3) -> str:
@@ -196,10 +197,9 @@ def plain(value: float, digits: int = 3) -> str:
     return f"{round(value, digits - before):,.{max(digits - before, 0)}f}"
 
 
-def short(value: float, digits: int = 3) -> str:
-    """A number with a letter for its thousands: `179 K`, `3.18 M`, `42.0 `."""
+def short(value: float, unit: str = "", digits: int = 3) -> str:
+    """A number with a letter for its thousands and a unit: `179 K`, `3.18 Mtoken/s`, `42.0`."""
     rounded = float(f"{value:.{digits}g}")
-    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if abs(rounded) >= scale:
-            return f"{plain(rounded / scale, digits)} {letter}"
-    return f"{plain(rounded, digits)} "
+    steps = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+    scale, letter = next((step for step in steps if abs(rounded) >= step[0]), (1.0, ""))
+    return f"{plain(rounded / scale, digits)} {letter}{unit}".rstrip()

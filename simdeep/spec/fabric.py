@@ -1,33 +1,59 @@
-"""Scale-out fabrics: which switch each NIC hangs on, how many there are, and the graph of it all.
+"""Scale-out fabrics: what a file says of one, and what every sized fabric can tell.
 
-Every GPU has one NIC. The NICs of the GPUs of equal index modulo `rails` form a rail; a leaf serves
-one rail only (rail-optimised). A plane is a fat tree of its own: rail r belongs to plane
-r % planes, and planes meet only inside a node, over NVLink. `rail-fat-tree` has one plane;
-`multi-plane` (arXiv 2505.09343 sec 5.1) several; `single-switch` is one leaf for everything.
+Every GPU has one NIC. The NICs of the GPUs of equal index modulo `rails` form a rail; in a fat tree
+a leaf serves one rail only (rail-optimised). The kinds, each with its plan:
 
-Nodes of the graph are named `gpu 5`, `nic 5`, `nvswitch 0` (one for each NVLink domain, standing
-for all its chips), `leaf 3` and `spine 1`, numbered over all planes. Each edge is full duplex:
-`bandwidth` (B/s) is that of one direction, `latency` (s) that of one crossing. An edge between two
-switches may stand for several `links`, whose bandwidth it adds up.
+- `single-switch`, `rail-fat-tree` (two layers) and `multi-plane` (several two-layer trees that meet
+  only inside a node, over NVLink; arXiv 2505.09343 sec 5.1): `fabric_trees`
+- `three-layer-fat-tree` (leaves and spines in pods, cores between pods): `fabric_three_layer`
+- `dragonfly` (groups of fully linked switches, every group linked to every other), `edge-list`
+  (what the file says, link by link): `fabric_dragonfly`, `fabric_edges`
+
+A plan is plain arithmetic on arrays. The graph of the whole cluster, with NVLink and overrides, is
+made from it in `fabric_graph`; prices are in `fabric_cost`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from simdeep.spec.hardware import Bandwidth, Count, FileSection, Latency
+from simdeep.spec.yamlio import KeyPath
 
-if TYPE_CHECKING:
-    import networkx as nx
-
+F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-FabricKind = Literal["single-switch", "rail-fat-tree", "multi-plane"]
+FabricKind = Literal[
+    "single-switch",
+    "rail-fat-tree",
+    "multi-plane",
+    "three-layer-fat-tree",
+    "dragonfly",
+    "edge-list",
+]
+
+
+class Edge(FileSection):
+    """One link of an `edge-list` fabric, or alike ones of a range of NICs."""
+
+    ends: Annotated[list[str], Field(min_length=2, max_length=2)] = Field(
+        description="what it joins: a NIC, or a range of them, and a switch; or two switches",
+        examples=[["nic 0-7", "switch 0"], ["switch 0", "switch 1"]],
+    )
+    links: Count = Field(default=1, description="parallel cables between two switches")
+    bandwidth: Bandwidth | None = Field(
+        default=None, description="of each cable, one direction; default: as in other fabrics"
+    )
+    latency: Latency | None = Field(
+        default=None, description="of one crossing; default: as in other fabrics"
+    )
 
 
 class Fabric(FileSection):
@@ -36,7 +62,7 @@ class Fabric(FileSection):
     kind: FabricKind = Field(description="shape of the fabric", examples=["rail-fat-tree"])
     planes: Count = Field(default=1, description="separate fat trees; divides the rails")
     rails: Count | None = Field(
-        default=None, description="GPUs of a node with leaves of their own; default: all of them"
+        default=None, description="GPUs of a host with leaves of their own; default: all of them"
     )
     ports_per_switch: Annotated[int, Field(ge=2, le=4096)] = Field(
         default=64, description="ports of one switch"
@@ -44,6 +70,16 @@ class Fabric(FileSection):
     oversubscription: Annotated[float, Field(ge=1, le=64)] = Field(
         default=1.0, description="bandwidth of a leaf down over up"
     )
+    endpoints_per_switch: Count | None = Field(
+        default=None, description="dragonfly: NICs on a switch; default: a quarter of its ports"
+    )
+    switches_per_group: Count | None = Field(
+        default=None, description="dragonfly: switches of a group; default: half of its ports"
+    )
+    global_links: Count | None = Field(
+        default=None, description="dragonfly: a switch's links to other groups; default: a quarter"
+    )
+    edges: tuple[Edge, ...] = Field(default=(), description="edge-list: every link")
     hop_latency: Latency = Field(
         default=0.0, description="time to cross one more switch and its cable"
     )
@@ -52,180 +88,150 @@ class Fabric(FileSection):
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Cables:
+    """Bundles of links between switches `a` and `b` (numbered over all tiers), arrays [bundles].
+
+    `links` are the parallel cables of a bundle; `kind` says what they are for. A bandwidth (B/s,
+    of one cable and direction) or latency (s) that is NaN is the fabric's default.
+    """
+
+    a: I64
+    b: I64
+    links: I64
+    kind: tuple[str, ...]
+    bandwidth: F64
+    latency: F64
+
+    @staticmethod
+    def join(*groups: tuple[str, npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]) -> Cables:
+        """Bundles of default speed from groups of (kind, a, b, links)."""
+        sides = [[np.asarray(x, dtype=np.int64).ravel() for x in g[1:]] for g in groups]
+        none = np.empty(0, dtype=np.int64)
+        a, b, links = (np.concatenate([none, *(s[i] for s in sides)]) for i in range(3))
+        kind = tuple(g[0] for g, s in zip(groups, sides, strict=True) for _ in s[0])
+        default = np.full(len(a), np.nan)
+        return Cables(a, b, links, kind, default, default)
+
+
 @dataclass(frozen=True)
-class FabricPlan:
-    """A fabric sized for a number of GPUs: plain arithmetic, no graph."""
+class FabricPlan(ABC):
+    """A fabric sized for a number of GPUs: plain arithmetic, no graph.
+
+    `gpus_per_node` is that of an NVLink domain, `gpus_per_host` that of one server in it.
+    """
 
     fabric: Fabric
     gpus: int
     gpus_per_node: int
+    gpus_per_host: int
+
+    @abstractmethod
+    def problems(self) -> list[tuple[KeyPath, str]]:
+        """Why the fabric cannot be built, as (key path inside `fabric`, message)."""
+
+    @property
+    @abstractmethod
+    def tiers(self) -> Mapping[str, int]:
+        """How many switches there are of each kind; switches are numbered in this order."""
+
+    @abstractmethod
+    def find_leaves(self) -> I64:
+        """Switch each GPU's NIC hangs on, shape [gpus]; -1 for a NIC without one."""
+
+    @abstractmethod
+    def find_cables(self) -> Cables:
+        """Every bundle of links between switches."""
 
     @property
     def rails(self) -> int:
         """Rails over all planes."""
-        if self.fabric.kind == "single-switch":
-            return 1
-        return self.fabric.rails or self.gpus_per_node
+        return self.fabric.rails or self.gpus_per_host
 
     @property
-    def down(self) -> int:
-        """Ports of a leaf that go to NICs."""
-        ports, over = self.fabric.ports_per_switch, self.fabric.oversubscription
-        return ports if self.fabric.kind == "single-switch" else int(ports * over / (1 + over))
-
-    @property
-    def up(self) -> int:
-        """Ports of a leaf that go to spines, where there are spines."""
-        return int(self.down / self.fabric.oversubscription)
-
-    @property
-    def leaves_per_rail(self) -> int:
-        """Leaves that share the NICs of one rail."""
-        return -(-(self.gpus // self.rails) // self.down)
-
-    @property
-    def leaves_per_plane(self) -> int:
-        """Leaves of one fat tree."""
-        return self.leaves_per_rail * self.rails // self.fabric.planes
-
-    @property
-    def spines_per_plane(self) -> int:
-        """Spines of one fat tree; none where one leaf holds everything."""
-        if self.leaves_per_plane == 1:
-            return 0
-        return -(-self.leaves_per_plane * self.up // self.fabric.ports_per_switch)
-
-    @property
-    def leaves(self) -> int:
-        """Leaves over all planes."""
-        return self.leaves_per_plane * self.fabric.planes
-
-    @property
-    def spines(self) -> int:
-        """Spines over all planes."""
-        return self.spines_per_plane * self.fabric.planes
-
-    def problem(self) -> tuple[str, str] | None:
-        """Why the fabric cannot be built, as (key, message); None when it can."""
-        fabric, planes, rails = self.fabric, self.fabric.planes, self.rails
-        if fabric.kind != "multi-plane" and planes > 1:
-            return "planes", f"is {planes}; only a multi-plane fabric has more than one plane"
-        if fabric.kind == "single-switch" and fabric.rails not in (None, 1):
-            return "rails", f"is {fabric.rails}; a single switch has no rails"
-        if self.gpus_per_node % rails:
-            return "rails", f"is {rails}; must divide gpus_per_node = {self.gpus_per_node}"
-        if rails % planes:
-            return "planes", f"is {planes}; must divide the {rails} rails"
-        if fabric.kind == "single-switch":
-            if self.gpus > fabric.ports_per_switch:
-                message = (
-                    f"one switch of {fabric.ports_per_switch} ports cannot hold {self.gpus} NICs"
-                )
-                return "ports_per_switch", f"{message}; take a fabric of kind rail-fat-tree"
-            return None
-        if self.up < 1:
-            return "oversubscription", f"is {fabric.oversubscription:g}; leaves no port to go up"
-        if self.leaves_per_plane > fabric.ports_per_switch:
-            return "ports_per_switch", (
-                f"two layers of {fabric.ports_per_switch}-port switches take at most "
-                f"{fabric.ports_per_switch} leaves in a plane; {self.gpus} GPUs on {rails} rails "
-                f"and {planes} plane(s) need {self.leaves_per_plane}; more planes or ports do it"
-            )
-        return None
+    def switches(self) -> int:
+        """Switches of every tier."""
+        return sum(self.tiers.values())
 
     @cached_property
     def leaf_of_gpu(self) -> I64:
-        """Leaf of each GPU's NIC, shape [gpus]."""
-        gpu = np.arange(self.gpus)
-        position, rail = np.divmod(gpu, self.rails)
-        rail_in_plane, plane = np.divmod(rail, self.fabric.planes)
-        leaf = rail_in_plane * self.leaves_per_rail + position // self.down
-        found: I64 = plane * self.leaves_per_plane + leaf
-        return found
+        """Switch each GPU's NIC hangs on, shape [gpus]; -1 for a NIC without one."""
+        return self.find_leaves()
 
-    def plane_of_leaf(self, leaf: int) -> int:
-        """Plane a leaf belongs to."""
-        return leaf // self.leaves_per_plane
+    @cached_property
+    def cables(self) -> Cables:
+        """Every bundle of links between switches."""
+        return self.find_cables()
 
-    def links_to_spines(self, leaf: int) -> dict[int, int]:
-        """Links of a leaf to each spine of its plane: dealt out in turn, so each gets its share."""
-        plane, local = divmod(leaf, self.leaves_per_plane)
-        n = self.spines_per_plane
-        if n == 0:
-            return {}
-        dealt = np.bincount((local * self.up + np.arange(self.up)) % n, minlength=n)
-        return {plane * n + spine: int(links) for spine, links in enumerate(dealt) if links}
+    @cached_property
+    def switch_names(self) -> tuple[str, ...]:
+        """`leaf 0`, ... in the order of switch numbers."""
+        return tuple(f"{kind} {i}" for kind, count in self.tiers.items() for i in range(count))
+
+    def plane_of_switch(self, kind: str, index: int) -> int:
+        """Plane a switch belongs to."""
+        return index * self.fabric.planes // self.tiers[kind]
 
     def counts(self) -> dict[str, int]:
-        """How many there are; `switches` are leaves and spines, `links` those between them."""
+        """How many there are; `switches` of all tiers, `links` those between them."""
         return {
             "gpus": self.gpus,
             "nodes": self.gpus // self.gpus_per_node,
+            "hosts": self.gpus // self.gpus_per_host,
             "nics": self.gpus,
-            "switches": self.leaves + self.spines,
-            "links": self.leaves * self.up if self.spines else 0,
+            "switches": self.switches,
+            "links": int(self.cables.links.sum()),
         }
 
 
-@dataclass(frozen=True)
-class LinkSpeeds:
-    """Bandwidth (B/s, one direction) and latency (s) of each kind of edge.
+def plan_fabric(
+    fabric: Fabric, gpus: int, gpus_per_node: int, gpus_per_host: int | None = None
+) -> FabricPlan:
+    """The fabric sized for a cluster; ask `problems()` before anything else of it."""
+    from simdeep.spec.fabric_dragonfly import DragonflyPlan
+    from simdeep.spec.fabric_edges import EdgeListPlan
+    from simdeep.spec.fabric_three_layer import ThreeLayerPlan
+    from simdeep.spec.fabric_trees import SingleSwitchPlan, TwoLayerPlan
 
-    The latencies of NVLink and NIC are end to end between two GPUs (same node, same leaf); each of
-    the two edges on the way carries half.
-    """
-
-    nvlink_bw: float
-    nvlink_latency: float
-    pcie_bw: float
-    nic_bw: float
-    nic_latency: float
-    nvswitches_per_node: int = 1
-
-
-def build_graph(plan: FabricPlan, speeds: LinkSpeeds) -> nx.Graph[str]:
-    """The cluster as a networkx graph; attributes of nodes and edges as in the module's text."""
-    import networkx as nx
-
-    graph: nx.Graph[str] = nx.Graph()
-    fabric, per_node = plan.fabric, plan.gpus_per_node
-    leaf_of = plan.leaf_of_gpu.tolist()
-    for node in range(plan.gpus // per_node):
-        graph.add_node(
-            f"nvswitch {node}",
-            kind="nvswitch",
-            index=node,
-            node=node,
-            chips=speeds.nvswitches_per_node,
-        )
-    for kind, count in (("leaf", plan.leaves), ("spine", plan.spines)):
-        per_plane = count // fabric.planes
-        for i in range(count):
-            graph.add_node(f"{kind} {i}", kind=kind, index=i, plane=i // per_plane)
-    nvlink = _edge("nvlink", speeds.nvlink_bw, speeds.nvlink_latency / 2)
-    pcie = _edge("pcie", speeds.pcie_bw, 0.0)
-    access = _edge("access", speeds.nic_bw, speeds.nic_latency / 2)
-    for gpu in range(plan.gpus):
-        node, leaf = gpu // per_node, leaf_of[gpu]
-        graph.add_node(f"gpu {gpu}", kind="gpu", index=gpu, node=node, speed=1.0)
-        graph.add_node(
-            f"nic {gpu}",
-            kind="nic",
-            index=gpu,
-            node=node,
-            plane=plan.plane_of_leaf(leaf),
-            rail=gpu % plan.rails,
-        )
-        graph.add_edge(f"gpu {gpu}", f"nvswitch {node}", **nvlink)
-        graph.add_edge(f"gpu {gpu}", f"nic {gpu}", **pcie)
-        graph.add_edge(f"nic {gpu}", f"leaf {leaf}", **access)
-    link_bw = fabric.switch_link_bandwidth or speeds.nic_bw
-    for leaf in range(plan.leaves):
-        for spine, links in plan.links_to_spines(leaf).items():
-            edge = _edge("fabric", links * link_bw, fabric.hop_latency, links)
-            graph.add_edge(f"leaf {leaf}", f"spine {spine}", **edge)
-    return graph
+    plans: dict[FabricKind, type[FabricPlan]] = {
+        "single-switch": SingleSwitchPlan,
+        "rail-fat-tree": TwoLayerPlan,
+        "multi-plane": TwoLayerPlan,
+        "three-layer-fat-tree": ThreeLayerPlan,
+        "dragonfly": DragonflyPlan,
+        "edge-list": EdgeListPlan,
+    }
+    return plans[fabric.kind](fabric, gpus, gpus_per_node, gpus_per_host or gpus_per_node)
 
 
-def _edge(kind: str, bandwidth: float, latency: float, links: int = 1) -> dict[str, Any]:
-    return {"kind": kind, "bandwidth": bandwidth, "latency": latency, "links": links}
+_ONLY = {
+    "planes": ("multi-plane",),
+    "rails": ("rail-fat-tree", "multi-plane", "three-layer-fat-tree"),
+    "oversubscription": ("rail-fat-tree", "multi-plane", "three-layer-fat-tree"),
+    "endpoints_per_switch": ("dragonfly",),
+    "switches_per_group": ("dragonfly",),
+    "global_links": ("dragonfly",),
+    "edges": ("edge-list",),
+}
+_NO_EFFECT = {"planes": 1, "rails": 1, "oversubscription": 1.0}
+
+
+def misplaced_keys(fabric: Fabric) -> list[tuple[KeyPath, str]]:
+    """Keys that say something which a fabric of this kind does not have."""
+    found: list[tuple[KeyPath, str]] = []
+    for key, kinds in _ONLY.items():
+        value = getattr(fabric, key)
+        said = value not in (None, (), _NO_EFFECT.get(key))
+        if said and fabric.kind not in kinds:
+            shown = f"is {value:g}; " if isinstance(value, int | float) else ""
+            found.append(((key,), f"{shown}only a {' or '.join(kinds)} fabric has {key}"))
+    return found
+
+
+def deal(dealers: int, each: int, piles: int) -> I64:
+    """Cards that each of `dealers` gives each of `piles`, one after another; [dealers, piles]."""
+    whole, rest = divmod(each, piles)
+    first = (np.arange(dealers) * each + whole * piles) % piles
+    extra = (np.arange(piles)[None, :] - first[:, None]) % piles < rest
+    dealt: I64 = whole + extra.astype(np.int64)
+    return dealt

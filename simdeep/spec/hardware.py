@@ -120,6 +120,9 @@ class GpuFile(FileSection):
     nvlink: Fact[Bandwidth] = _fact("NVLink of one GPU, one direction", "450 GB/s")
     pcie: Fact[Bandwidth] | None = Field(default=None, description="PCIe of one GPU, one direction")
     host_link: Fact[Bandwidth] = _fact("GPU to host memory, one direction", "64 GB/s")
+    nvls: Fact[bool] | None = Field(
+        default=None, description="the NVLink switch reduces and multicasts (NVLink SHARP)"
+    )
     peak: PeakFacts = Field(
         description="dense peaks by dtype",
         examples=[
@@ -136,7 +139,8 @@ class Gpu:
     """One GPU type in SI base units: B, B/s, FLOP/s; links per GPU and direction.
 
     `nvlink_bw` is the usable figure if there is one, `nvlink_peak_bw` the datasheet's. `peak` is
-    dense by dtype; `sources` has `kind: source` of every figure used.
+    dense by dtype; `sources` has `kind: source` of every figure used. `nvls`: the NVLink switch
+    reduces and multicasts.
     """
 
     id: str
@@ -152,6 +156,7 @@ class Gpu:
     peak: Mapping[str, float]
     calibration: str | None
     sources: Mapping[str, str]
+    nvls: bool = False
 
 
 def gpu_catalogue() -> tuple[str, ...]:
@@ -175,6 +180,7 @@ def load_gpu(name_or_path: str | Path, base: Path | None = None) -> Gpu:
         "nvlink_bw": file.nvlink,
         "pcie_bw": file.pcie,
         "host_link_bw": file.host_link,
+        "nvls": file.nvls,
     }
     peaks: dict[str, Fact[Any] | None] = {k: getattr(file.peak, k) for k in PeakFacts.model_fields}
     best = {key: fact.best() if fact else (None, "") for key, fact in facts.items()}
@@ -182,6 +188,7 @@ def load_gpu(name_or_path: str | Path, base: Path | None = None) -> Gpu:
     sources = {key: source for key, (_, source) in best.items() if source}
     sources |= {f"peak.{dtype}": source for dtype, (_, source) in peak.items()}
     values: dict[str, Any] = {key: value for key, (value, _) in best.items()}
+    values["nvls"] = bool(values["nvls"])
     sheet = file.nvlink.datasheet
     return Gpu(
         id=path.stem,

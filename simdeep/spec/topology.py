@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field
 
 from simdeep.errors import InputError
-from simdeep.spec.fabric import Fabric, FabricPlan, LinkSpeeds, build_graph
+from simdeep.spec.fabric import Edge, Fabric, FabricPlan, plan_fabric
+from simdeep.spec.fabric_graph import LinkSpeeds, build_graph, disconnected, list_gpus
 from simdeep.spec.hardware import (
     Bandwidth,
     Capacity,
@@ -26,13 +26,21 @@ from simdeep.spec.hardware import (
     load_gpu,
     mapping_of,
 )
-from simdeep.spec.messages import explain
-from simdeep.spec.resources import catalogue, find_resource, nearest
+from simdeep.spec.overrides import (
+    Override,
+    apply_override,
+    check_elements,
+    overrides_of,
+    read_items,
+)
+from simdeep.spec.resources import catalogue, find_resource
 from simdeep.spec.validate import Reporter, Source, check_fields
 from simdeep.spec.yamlio import load_document
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from simdeep.spec.links import LinkTable
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -59,32 +67,6 @@ class NicFields(FileSection):
     )
 
 
-class Override(FileSection):
-    """One element that differs: `gpu 5`, `nic 5`, `nvlink 5`, `leaf 3`, `leaf 3 - spine 1`.
-
-    A switch's bandwidth and latency are set on all its links, a NIC's on its link to the leaf.
-    """
-
-    element: str = Field(description="name of the element")
-    bandwidth: Bandwidth | None = Field(default=None, description="of each of its links")
-    latency: Latency | None = Field(default=None, description="of each of its links")
-    speed: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="gpu: share of its normal clock (a hot GPU)"
-    )
-    down: bool = Field(default=False, description="the element is broken")
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Override:
-        if self.bandwidth is None and self.latency is None and self.speed is None and not self.down:
-            raise ValueError("changes nothing; give bandwidth, latency, speed or down: true")
-        is_gpu = self.element.startswith("gpu ")
-        if self.speed is not None and not is_gpu:
-            raise ValueError("only a gpu has a speed")
-        if is_gpu and (self.bandwidth is not None or self.latency is not None):
-            raise ValueError("a gpu has no bandwidth or latency; name its nic or its nvlink")
-        return self
-
-
 class TopologyFile(FileSection):
     """A topology file, field by field."""
 
@@ -92,6 +74,9 @@ class TopologyFile(FileSection):
     gpu: str = Field(description="GPU: shipped name, or path of a GPU file", examples=["h800"])
     gpus: Count = Field(description="GPUs of the cluster", examples=[8])
     gpus_per_node: Count = Field(description="GPUs of one NVLink domain", examples=[8])
+    gpus_per_host: Count | None = Field(
+        default=None, description="GPUs of one server; default: an NVLink domain is one server"
+    )
     nvlink: NvlinkFields = Field(default=NvlinkFields(), description="links inside a node")
     nic: NicFields = Field(
         description="link of each GPU to the fabric", examples=[{"bandwidth": "400 Gbit/s"}]
@@ -111,7 +96,8 @@ class TopologyFile(FileSection):
 class Topology:
     """A cluster in SI base units: B/s for one GPU and direction, s, B.
 
-    GPU r is GPU r % gpus_per_node of node r // gpus_per_node. `nvlink_latency_s` is from GPU to GPU
+    GPU r is GPU r % gpus_per_node of node r // gpus_per_node. A node is an NVLink domain; it may be
+    several servers of `gpus_per_host` (NVL72: 18 of 4). `nvlink_latency_s` is from GPU to GPU
     of a node, `nic_latency_s` to one under the same leaf; each further switch adds
     `fabric.hop_latency`.
     """
@@ -131,6 +117,7 @@ class Topology:
     usd_per_gpu_hour: float
     overrides: tuple[Override, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    gpus_per_host: int = 0
 
     @property
     def nodes(self) -> int:
@@ -140,7 +127,7 @@ class Topology:
     @cached_property
     def plan(self) -> FabricPlan:
         """The fabric sized for this cluster."""
-        return FabricPlan(self.fabric, self.gpus, self.gpus_per_node)
+        return plan_fabric(self.fabric, self.gpus, self.gpus_per_node, self.gpus_per_host or None)
 
     @cached_property
     def _graph(self) -> nx.Graph[str]:
@@ -156,13 +143,23 @@ class Topology:
         )
         graph = build_graph(self.plan, speeds)
         for override in self.overrides:
-            _apply(graph, override, self.gpus_per_node)
+            apply_override(graph, override, self.gpus_per_node)
         frozen: nx.Graph[str] = nx.freeze(graph)
         return frozen
 
     def graph(self) -> nx.Graph[str]:
-        """GPUs, NVSwitches, NICs, leaves and spines with overrides applied; frozen, built once."""
+        """GPUs, NVSwitches, NICs and switches with overrides applied; frozen, built once."""
         return self._graph
+
+    @cached_property
+    def _link_table(self) -> LinkTable:
+        from simdeep.spec.links import build_link_table
+
+        return build_link_table(self.graph(), self.gpus, self.gpus_per_node)
+
+    def link_table(self) -> LinkTable:
+        """Every link of the graph, one direction each, as arrays for routing; built once."""
+        return self._link_table
 
     def counts(self) -> dict[str, int]:
         """GPUs, nodes, NICs, switches and links between switches, broken ones counted too."""
@@ -179,42 +176,29 @@ class Topology:
     def gpu_speeds(self) -> F64:
         """Clock of each GPU as a share of its normal one, overrides applied; 0 when down."""
         speeds = np.ones(self.gpus)
-        for override, index in self._overrides_of("gpu"):
+        for override, index in overrides_of(self.overrides, "gpu"):
             speeds[index] = 0.0 if override.down else override.speed
         return speeds
 
     def _ports(self, kind: str, bandwidth: float) -> F64:
         ports = np.full(self.gpus, bandwidth)
-        for override, index in self._overrides_of(kind):
+        for override, index in overrides_of(self.overrides, kind):
             if override.bandwidth is not None:
                 ports[index] = override.bandwidth
             if override.down:
                 ports[index] = 0.0
         return ports
 
-    def _overrides_of(self, kind: str) -> list[tuple[Override, int]]:
-        named = [(o, o.element.split()) for o in self.overrides]
-        return [(o, int(words[1])) for o, words in named if words[0] == kind and len(words) == 2]
-
     def latency_between(self, a: npt.ArrayLike, b: npt.ArrayLike) -> F64:
-        """Small-message latency (s) between GPUs, overrides apart; arrays broadcast.
+        """Small-message latency (s) between GPUs by the straight route; arrays broadcast.
 
         Between planes a message first goes over NVLink to the GPU of the node on the other plane.
         """
-        a, b = np.asarray(a), np.asarray(b)
-        leaf = self.plan.leaf_of_gpu
-        per_plane = self.plan.leaves_per_plane
-        same_plane = leaf[a] // per_plane == leaf[b] // per_plane
-        beyond = np.where(leaf[a] == leaf[b], 0.0, 2 * self.fabric.hop_latency)
-        # Another plane is reached through the GPU of the own node that has the peer's index.
-        across = leaf[a - a % self.gpus_per_node + b % self.gpus_per_node]
-        detour = self.nvlink_latency_s + np.where(
-            across == leaf[b], 0.0, 2 * self.fabric.hop_latency
-        )
-        between = self.nic_latency_s + np.where(same_plane, beyond, detour)
-        same_node = a // self.gpus_per_node == b // self.gpus_per_node
-        found = np.where(same_node, self.nvlink_latency_s, between)
-        return np.where(a == b, 0.0, found)
+        from simdeep.spec.paths import route
+
+        src, dst = np.broadcast_arrays(a, b)
+        paths = route(self, src.ravel(), dst.ravel(), forward="spine")
+        return paths.latency(self.link_table()).reshape(src.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON data, in SI base units."""
@@ -234,21 +218,27 @@ def load_topology(name_or_path: str | Path, base: Path | None = None) -> Topolog
     document = load_document(path)
     data = copy.deepcopy(mapping_of(document))
     report: Reporter = Reporter(Source(document))
-    overrides = _read_overrides(data.pop("overrides", None), report)
+    changed = "{element: nic 5, ...}"
+    overrides = read_items(data.pop("overrides", None), Override, ("overrides",), changed, report)
+    edges = _read_edges(data, report)
     file = check_fields(TopologyFile, data, report)
     gpu = _read_gpu(file.gpu, path.parent, report)
+    fabric = file.fabric.model_copy(update={"edges": edges})
+    host = file.gpus_per_host or file.gpus_per_node
     rule = f"is {file.gpus}; must be a multiple of gpus_per_node = {file.gpus_per_node}"
     whole = report.rule("gpus gpus_per_node", rule, bool(file.gpus % file.gpus_per_node))
-    plan = FabricPlan(file.fabric, file.gpus, file.gpus_per_node)
+    rule = f"is {host}; must divide gpus_per_node = {file.gpus_per_node}"
+    whole &= report.rule("gpus_per_host gpus_per_node", rule, bool(file.gpus_per_node % host))
+    plan = plan_fabric(fabric, file.gpus, file.gpus_per_node, host)
     if whole and all(path[:1] != ("fabric",) for path in report.tainted):
-        problem = plan.problem()
-        if problem is None:
-            _check_elements(overrides, plan, report)
-        else:
-            report.add(("fabric", problem[0]), problem[1])
+        problems = plan.problems()
+        for key, message in problems:
+            report.add(("fabric", *key), message)
+        if not problems:
+            check_elements(overrides, plan, report)
     if report.problems or gpu is None:
         raise InputError(report.problems)
-    return Topology(
+    topology = Topology(
         name=path.stem,
         description=file.description,
         gpu=gpu,
@@ -259,12 +249,15 @@ def load_topology(name_or_path: str | Path, base: Path | None = None) -> Topolog
         nvswitches_per_node=file.nvlink.switches,
         nic_bw=file.nic.bandwidth,
         nic_latency_s=file.nic.latency,
-        fabric=file.fabric,
+        fabric=fabric,
         host_memory_bytes=file.host_memory,
         usd_per_gpu_hour=file.usd_per_gpu_hour,
         overrides=tuple(overrides.values()),
         sources=file.sources,
+        gpus_per_host=host,
     )
+    _check_connected(topology, report)
+    return topology
 
 
 def topology_catalogue() -> tuple[str, ...]:
@@ -283,81 +276,25 @@ def _read_gpu(name: str, base: Path, report: Reporter) -> Gpu | None:
     return None
 
 
-def _read_overrides(raw: Any, report: Reporter) -> dict[int, Override]:
-    """Valid overrides by their place in the list, each item checked by itself."""
-    if raw is None:
-        return {}
-    if not isinstance(raw, list):
-        report.add(("overrides",), f"is {raw!r}; must be a list such as [{{element: nic 5, ...}}]")
-        return {}
-    found = {}
-    for i, item in enumerate(raw):
-        try:
-            found[i] = Override.model_validate(item)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                loc = detail["loc"]
-                report.add(("overrides", i, *loc), explain(detail, loc, Override))
-    return found
+def _read_edges(data: dict[str, Any], report: Reporter) -> tuple[Edge, ...]:
+    """The fabric's edges, taken out of `data` so that each is checked by itself."""
+    fabric = data.get("fabric")
+    raw = fabric.pop("edges", None) if isinstance(fabric, dict) else None
+    example = "{ends: [nic 0-7, switch 0]}"
+    return tuple(read_items(raw, Edge, ("fabric", "edges"), example, report).values())
 
 
-_ELEMENT = re.compile(r"(gpu|nic|nvlink|leaf|spine) (\d+)")
-
-
-def _check_elements(overrides: Mapping[int, Override], plan: FabricPlan, report: Reporter) -> None:
-    """Every override must name an element that is there."""
-    counts = dict.fromkeys(("gpu", "nic", "nvlink"), plan.gpus)
-    counts |= {"leaf": plan.leaves, "spine": plan.spines}
-    for i, override in overrides.items():
-        key = ("overrides", i, "element")
-        parts = override.element.split(" - ")
-        matches = [_ELEMENT.fullmatch(part) for part in parts]
-        kinds = [m[1] for m in matches if m]
-        if len(kinds) != len(parts) or (len(parts) > 1 and kinds != ["leaf", "spine"]):
-            word = override.element.split(" ")[0]
-            near = nearest(word, tuple(counts))
-            hint = f"; did you mean {near!r}?" if near and near != word else ""
-            rule = "must be such as 'gpu 5', 'nic 5', 'nvlink 5', 'leaf 3', 'leaf 3 - spine 1'"
-            report.add(key, f"is {override.element!r}; {rule}{hint}")
-            continue
-        missing = [m for m in matches if m and int(m[2]) >= counts[m[1]]]
-        for match in missing:
-            kind, n = match[1], counts[match[1]]
-            there = f"{kind} 0 to {n - 1}" if n else f"no {kind}"
-            report.add(key, f"is {match[0]!r}; the cluster has {there}")
-        if len(parts) == 2 and not missing:
-            leaf, spine = (int(m[2]) for m in matches if m)
-            if spine not in plan.links_to_spines(leaf):
-                report.add(key, f"is {override.element!r}; the two are not linked")
-
-
-def _apply(graph: nx.Graph[str], override: Override, gpus_per_node: int) -> None:
-    """Change one element of the graph in place."""
-    element = override.element
-    kind, _, number = element.partition(" ")
-    edges: list[tuple[str, str]]
-    if " - " in element:
-        leaf, spine = element.split(" - ")
-        edges = [(leaf, spine)] if graph.has_edge(leaf, spine) else []
-    elif kind == "nvlink":
-        switch = f"nvswitch {int(number) // gpus_per_node}"
-        edges = [(f"gpu {number}", switch)] if graph.has_edge(f"gpu {number}", switch) else []
-    elif element not in graph:  # taken out by an earlier override
+def _check_connected(topology: Topology, report: Reporter) -> None:
+    """Refuse a cluster in pieces; what the shipped builders make without faults is whole."""
+    faulty = any(override.down for override in topology.overrides)
+    if not faulty and topology.fabric.kind != "edge-list":
         return
-    elif override.down:
-        graph.remove_node(element)
-        return
-    elif kind == "gpu":
-        graph.nodes[element]["speed"] = override.speed
-        return
-    else:
-        edges = [e for e in graph.edges(element) if graph.edges[e]["kind"] != "pcie"]
-    if override.down:
-        graph.remove_edges_from(edges)
-        return
-    for edge in edges:
-        attributes = graph.edges[edge]
-        if override.bandwidth is not None:
-            attributes["bandwidth"] = override.bandwidth * attributes["links"]
-        if override.latency is not None:
-            attributes["latency"] = override.latency
+    first, *others = disconnected(topology.graph()) or [[]]
+    if not first:
+        report.add(("overrides",), "every gpu is down")
+    for piece in others[:8]:
+        key = ("overrides",) if faulty else ("fabric", "edges")
+        message = f"disconnected: no way between {list_gpus(piece)} and {list_gpus(first)}"
+        report.add(key, message)
+    if report.problems:
+        raise InputError(report.problems)

@@ -31,6 +31,7 @@ from simdeep.program.routing import (
     unique_cv,
 )
 from simdeep.program.routing.calibrate import recorded_cv, skew_for_cv
+from simdeep.program.routing.dispatches import from_counts
 from simdeep.spec.arch import MoeFfn
 
 V3 = MoeFfn(256, 8, 2048, 2048, n_groups=8, topk_groups=4, scoring="sigmoid", has_bias=True)
@@ -181,9 +182,17 @@ def test_counts_are_those_of_a_set_by_set_walk(size, seed):
     counts.add(experts[:50], source[:50])
     counts.add(experts[50:], source[50:])
     expected, nodes = reference_counts(experts, source, ranks, gpus_per_node, 256)
-    assert np.array_equal(counts.copies[:5], expected)
-    assert counts.nodes_per_token * 200 == pytest.approx(nodes)
-    assert np.array_equal(counts.expert_tokens(), np.bincount(experts.ravel(), minlength=256))
+    loads = from_counts([counts], np.bincount(source, minlength=ranks)[None] * 1.0).loads()
+    got = (
+        loads.unique,
+        loads.ib_out_copies,
+        loads.ib_in_copies,
+        loads.nvl_out_copies,
+        loads.nvl_in_copies,
+    )
+    assert np.array_equal(np.concatenate(got), expected)
+    assert loads.nodes_per_token * 200 == pytest.approx(nodes)
+    assert np.array_equal(loads.expert_tokens[0], np.bincount(experts.ravel(), minlength=256))
 
 
 def test_replicas_take_the_tokens_of_their_expert_in_turn():
@@ -191,8 +200,9 @@ def test_replicas_take_the_tokens_of_their_expert_in_turn():
     counts = Counts(placement)
     counts.add(np.zeros((10, 1), dtype=np.int16), np.zeros(10, dtype=np.int32))
     assert counts.slot_tokens.tolist() == [5, 5, 0]
-    assert counts.expert_tokens().tolist() == [10, 0]
-    assert counts.rows(scale=30).tolist() == [256, 0, 256, 0]
+    loads = from_counts([counts], np.array([[300.0, 0, 0, 0]]), scale=30.0).loads()
+    assert loads.expert_tokens.tolist() == [[300, 0]]
+    assert loads.rows.tolist() == [[256, 0, 256, 0]]
 
 
 def test_bad_placements_and_tokens_are_refused():

@@ -161,7 +161,7 @@ def test_tensor_parallel_must_fit_the_heads(folder):
         folder, ("{tp: 4, pp: 2, sp: true, ", "{tp: 16, pp: 1, "), name="toy-dense"
     )
     assert load_scenario(path).layout.tp == 16  # a multiple of the 8 key-value heads
-    path = scenario_file(folder, ("tp: 2, pp: 2", "tp: 64, pp: 1"), name="toy-dense")
+    path = scenario_file(folder, ("tp: 4, pp: 2", "tp: 64, pp: 1"), name="toy-dense")
     assert any("must divide the 32 attention heads" in text for text in problems(path))
 
 

@@ -59,11 +59,11 @@ def test_the_pair_scenario_is_part_of_the_cluster():
 
 def test_defaults_follow_from_model_and_topology():
     s = load_scenario("toy-dense")
-    assert s.layout.dp == 4
+    assert s.layout.dp == 2
     assert sum(len(stage.layers) for stage in s.layout.stages) == s.model.n_layers == 32
     assert s.usd_per_gpu_hour == s.topology.usd_per_gpu_hour
     resolved = s.resolved()
-    assert resolved["layout"]["dp"] == 4
+    assert resolved["layout"]["dp"] == 2
     assert sum(resolved["layout"]["stages"]) == 32
     assert resolved["train"]["dtypes"]["master"] == "fp32"
     assert resolved["price"] == {"usd_per_gpu_hour": s.topology.usd_per_gpu_hour}
@@ -106,7 +106,7 @@ def test_megatron_names_mean_the_short_ones(tmp_path):
     short = load_scenario("toy-dense")
     text = catalogue("scenarios")["toy-dense"].read_text()
     for name, long in [
-        ("tp: 2", "tensor_model_parallel_size: 2"),
+        ("tp: 4", "tensor_model_parallel_size: 4"),
         ("pp: 2", "pipeline_model_parallel_size: 2"),
         ("sp: true", "sequence_parallel: true"),
         ("seq_len:", "seq_length:"),

@@ -35,8 +35,8 @@ COLLECTIVE = {
 }
 
 
-def calibrate(trace: Path, sweep: Path, published: Path) -> dict[str, Any]:
-    """Everything a calibration file holds, from the three data files."""
+def calibrate(trace: Path, published: Path) -> dict[str, Any]:
+    """Everything a calibration file holds, from the two data files."""
     rows = read_trace(trace)
     compute = compute_rows(rows)
     gpu = load_gpu("h800")
@@ -56,7 +56,7 @@ def calibrate(trace: Path, sweep: Path, published: Path) -> dict[str, Any]:
         "gemm_stream_GBps": stream_bandwidth(published),
         "attention": attention_entries(compute, amount["attention"]),
         "memory": memory_entries(rows, amount["memory"]),
-        "alltoall": alltoall_entries(rows, sweep),
+        "alltoall": alltoall_entries(rows),
         "collective": COLLECTIVE,
     }
 
@@ -65,10 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the calibration to stdout."""
     parser = argparse.ArgumentParser(prog="python -m simdeep.cost.fit", description=__doc__)
     parser.add_argument("trace", type=Path, help="rows of a training trace (CSV)")
-    parser.add_argument("--sweep", type=Path, default=TRACES / "deepep_h100_sm_sweep.csv")
     parser.add_argument("--published", type=Path, default=TRACES / "published_gemm.csv")
     given = parser.parse_args(arguments)
-    found = calibrate(given.trace, given.sweep, given.published)
+    found = calibrate(given.trace, given.published)
     sys.stdout.write(HEADER + to_yaml(found))
 
 

@@ -117,10 +117,8 @@ class Workshop:
                 kind,  # type: ignore[arg-type]
                 self.model.hidden,
                 self.train.precision,
-                cases.ib_out,
-                cases.ib_in,
-                cases.nvl_out,
-                cases.nvl_in,
+                cases.group,
+                min(self.gpus_per_node, self.layout.ep),
                 by_rank=not self.fold,
             )
             work[unit, component, action] = self.works.add(("alltoall", kind), item)

@@ -23,7 +23,7 @@ from simdeep.program.lower.works import (
     P2pWork,
     Works,
 )
-from simdeep.program.routing import TRACE, draw_loads
+from simdeep.program.routing import EXAMPLE, TRACE, draw_loads
 from simdeep.program.routing.recorded import DIRECTIONS
 from simdeep.program.schedule.table import Table
 from simdeep.program.workload.optimizer import optimizer_kernels
@@ -135,26 +135,22 @@ def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True)
     # Tensor parallel ranks each route a part of the sequence to the experts.
     shards = scenario.layout.cp * scenario.layout.tp
     tokens = max(1, scenario.train.mbs * scenario.train.seq_len // shards)
-    group = (
-        moe,
-        scenario.layout.ep,
-        min(scenario.topology.gpus_per_node, scenario.layout.ep),
-        tokens,
-        kind,
-        routing.skew,
-        routing.draws,
-        scenario.simulate.seed,
-    )
-    groups = None if scenario.simulate.fold else scenario.layout.edp
+    per_node = min(scenario.topology.gpus_per_node, scenario.layout.ep)
+    group = (moe, scenario.layout.ep, per_node, tokens)
+    seed = scenario.simulate.seed
     n_layers = model.n_layers + model.mtp_layers
-    size = (n_layers, microbatches, scenario.simulate.seed, groups)
-    if kind != "recorded":
-        return drawn_cases(_loads(*group), *size)
-    file = scenario.routing_file or TRACE
-    forward, backward = (_loads(*group, file=file, direction=direction) for direction in DIRECTIONS)
-    if scenario.kind == "fb-pair":
-        return replayed_cases(forward, backward, scenario.layers)
-    return drawn_cases(forward, *size)
+    if kind == "recorded" and scenario.kind == "fb-pair":
+        file = scenario.routing_file or TRACE
+        forward, backward = (
+            _loads(*group, kind, file=file, direction=direction) for direction in DIRECTIONS
+        )
+        # The record tells of one rank; its peers are drawn from a gate as uneven as the record.
+        peers = _loads(*group, "gate", None, forward.draws + backward.draws, seed)
+        return replayed_cases(forward, backward, peers, scenario.layers)
+    file = scenario.routing_file or EXAMPLE
+    drawn = _loads(*group, kind, routing.skew, routing.draws, seed, file=file)
+    groups = None if scenario.simulate.fold else scenario.layout.edp
+    return drawn_cases(drawn, n_layers, microbatches, seed, groups)
 
 
 # The same draws serve every simulation of a sweep over what does not touch routing.

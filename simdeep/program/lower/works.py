@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from simdeep.program.routing.loads import Loads
 from simdeep.program.workload.kernel import Kernel
 
 AllToAllKind = Literal["dispatch", "dispatch_cached", "combine"]
@@ -28,19 +26,17 @@ class KernelWork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllToAllWork:
-    """Expert dispatch or combine. Token copies through each port, shape [cases, ranks].
+    """Expert dispatch or combine of a group whose routing draws are `loads`.
 
-    The columns are in dispatch direction; a combine takes the same way back. Folded, a case costs
-    what its busiest rank needs; `by_rank`, each (case, rank) has its own bytes.
+    Folded, a case is a draw and costs what its busiest rank needs; `by_rank`, each (draw, rank) is
+    a case with its own bytes.
     """
 
     kind: AllToAllKind
     hidden: int
     dtype: str
-    ib_out: npt.NDArray[np.float64]
-    ib_in: npt.NDArray[np.float64]
-    nvl_out: npt.NDArray[np.float64]
-    nvl_in: npt.NDArray[np.float64]
+    loads: Loads
+    gpus_per_node: int
     by_rank: bool = False
 
 

@@ -7,8 +7,9 @@ from math import comb
 
 import numpy as np
 
-from simdeep.program.routing.counts import ROW_PADDING
-from simdeep.program.routing.draws import noise_bank, route_draw
+from simdeep.program.routing.counts import Counts
+from simdeep.program.routing.dispatches import Dispatches
+from simdeep.program.routing.draws import gate_tokens
 from simdeep.program.routing.gate import Gate, GateSpec, canonical, check_gate
 from simdeep.program.routing.kernels import F64
 from simdeep.program.routing.loads import Loads, check_size
@@ -21,34 +22,32 @@ _SEED = 0
 def balanced_loads(
     gate: GateSpec, ep: int, gpus_per_node: int, tokens_per_rank: int, draws: int
 ) -> Loads:
-    """Loads [draws, ep] when every expert is equally likely: one number for all ranks and draws.
+    """`balanced_dispatches`, summed up by rank: one number for all ranks and draws."""
+    return balanced_dispatches(gate, ep, gpus_per_node, tokens_per_rank, draws).loads()
+
+
+def balanced_dispatches(
+    gate: GateSpec, ep: int, gpus_per_node: int, tokens_per_rank: int, draws: int
+) -> Dispatches:
+    """Expected counts when every expert is equally likely, experts placed contiguously.
 
     By symmetry a token uses every node, and every GPU, equally often, so all follows from the nodes
-    and GPUs of a token. Rows are each expert's expected tokens, padded.
+    and GPUs of a token.
     """
     check_size(tokens_per_rank, draws)
     nodes, gpus = hits_per_token(gate, ep, gpus_per_node)
-    per_node = min(gpus_per_node, ep)
-    n_nodes = ep // per_node
-    expert_tokens = tokens_per_rank * ep * gate.topk / gate.experts
-    rows = np.ceil(expert_tokens / ROW_PADDING) * ROW_PADDING * (gate.experts // ep)
-    ib = tokens_per_rank * nodes * (n_nodes - 1) / n_nodes
-    nvl = tokens_per_rank * gpus * (per_node - 1) / per_node
+    placement = contiguous(gate.experts, ep, gpus_per_node)
+    per_node = ep // placement.nodes
 
-    def everywhere(value: float) -> F64:
-        return np.full((draws, ep), value, dtype=np.float64)
+    def everywhere(value: float, *shape: int) -> F64:
+        return np.full((draws, *shape), value, dtype=np.float64)
 
-    return Loads(
-        tokens=everywhere(tokens_per_rank),
-        rows=everywhere(rows),
-        unique=everywhere(tokens_per_rank * gpus),
-        ib_out_copies=everywhere(ib),
-        ib_in_copies=everywhere(ib),
-        nvl_out_copies=everywhere(nvl),
-        nvl_in_copies=everywhere(nvl),
-        nodes_per_token=np.full(draws, nodes),
-        gpus_per_token=np.full(draws, gpus),
-        expert_tokens=np.full((draws, gate.experts), expert_tokens),
+    return Dispatches(
+        placement,
+        tokens=everywhere(tokens_per_rank, ep),
+        slot_tokens=everywhere(tokens_per_rank * ep * gate.topk / gate.experts, gate.experts),
+        landed=everywhere(tokens_per_rank * nodes / placement.nodes, ep, placement.nodes),
+        forwarded=everywhere(tokens_per_rank * gpus / per_node, ep, per_node),
     )
 
 
@@ -69,8 +68,8 @@ def _hits(gate: Gate, ep: int, gpus_per_node: int) -> tuple[float, float]:
     placement = contiguous(gate.experts, ep, gpus_per_node)
     if gate.n_groups == 1:
         return _hit_parts(gate, placement.nodes), _hit_parts(gate, ep)
-    bank = noise_bank(_SEED, gate.experts)
-    counts = route_draw(gate, placement, -(-_SAMPLE // ep), 0.0, _SEED, 0, bank)
+    counts = Counts(placement)
+    counts.add(*gate_tokens(gate, ep, -(-_SAMPLE // ep), 0.0, _SEED, 0))
     return counts.nodes_per_token, counts.gpus_per_token
 
 

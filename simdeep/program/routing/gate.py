@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from simdeep.errors import InputError
-from simdeep.program.routing.kernels import F32, F64, I16, compiled, select_kernel
+from simdeep.program.routing.kernels import BLOCK, F32, F64, I16, compiled, select_kernel
 
 
 class GateSpec(Protocol):
@@ -118,13 +118,26 @@ def select_experts(gate: GateSpec, logits: F32, bias: F64 | F32 | None = None) -
     return select_by_key(gate, keys)
 
 
-def select_by_key(gate: GateSpec, keys: F32, odds: bool = False) -> I16:
-    """`select_experts` without checks, from (biased) affinities or numbers proportional to them.
+def select_by_key(gate: GateSpec, keys: F32) -> I16:
+    """`select_experts` without checks, from (biased) affinities [tokens, experts]."""
+    n_blocks = -(-len(keys) // BLOCK)
+    padded = np.zeros((n_blocks * BLOCK, gate.experts), dtype=np.float32)
+    padded[: len(keys)] = keys
+    blocks = padded.reshape(n_blocks, BLOCK, gate.experts).transpose(0, 2, 1)
+    return select_blocks(gate, np.ascontiguousarray(blocks), len(keys))
 
-    With `odds` the keys are affinity / (1 - affinity): the exponential of sigmoid logits.
+
+def select_blocks(gate: GateSpec, keys: F32, tokens: int, odds: bool = False) -> I16:
+    """Experts of the first `tokens` tokens of keys [blocks, experts, BLOCK], float32, contiguous.
+
+    Keys are (biased) affinities or numbers proportional to them; with `odds` they are
+    affinity / (1 - affinity): the exponential of sigmoid logits.
     """
-    groups, limit = group_limit(gate)
-    keys = np.ascontiguousarray(keys)
-    chosen = np.empty((len(keys), gate.topk), dtype=np.int16)
-    compiled(select_kernel)(keys, keys.view(np.int32), groups, limit, group_top(gate), odds, chosen)
+    parts, kept = group_limit(gate)
+    top_m = group_top(gate)
+    if kept == parts:  # no limit: parts that only serve to bound the keys to look at
+        parts = kept = gate.topk
+        top_m = 1
+    chosen = np.empty((tokens, gate.topk), dtype=np.int16)
+    compiled(select_kernel)(keys, keys.view(np.int32), parts, kept, top_m, odds, chosen)
     return chosen

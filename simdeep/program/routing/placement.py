@@ -15,9 +15,10 @@ from simdeep.program.routing.kernels import I32
 class Placement:
     """Slots of experts on the ranks of one expert-parallel group.
 
-    Expert e has the slots `slot_ptr[e]:slot_ptr[e + 1]`, more than one if it is replicated (its
-    tokens then take them in turn); slot s is on rank `slot_rank[s]`. Rank r is GPU
-    `r % gpus_per_node` of node `r // gpus_per_node`: the group fills whole nodes or part of one.
+    Expert e has the slots `slot_ptr[e]:slot_ptr[e + 1]`, one or, if it is replicated, more: the
+    n-th token of a dispatch that goes to it then takes replica `n % replicas`, whatever rank it
+    comes from. Slot s is on rank `slot_rank[s]`. Rank r is GPU `r % gpus_per_node` of node
+    `r // gpus_per_node`: the group fills whole nodes or part of one.
     """
 
     ranks: int
@@ -52,6 +53,16 @@ class Placement:
         return len(self.slot_ptr) - 1
 
     @property
+    def slots(self) -> int:
+        """Number of slots of all ranks: experts and their replicas."""
+        return len(self.slot_rank)
+
+    @property
+    def replicas(self) -> I32:
+        """Slots of each expert, [experts]."""
+        return np.diff(self.slot_ptr)
+
+    @property
     def nodes(self) -> int:
         """Number of nodes the group is on."""
         return -(-self.ranks // self.gpus_per_node)
@@ -65,12 +76,49 @@ def contiguous(experts: int, ranks: int, gpus_per_node: int) -> Placement:
     return explicit([[e // per_rank] for e in range(experts)], ranks, gpus_per_node)
 
 
-def explicit(ranks_of_expert: Sequence[Sequence[int]], ranks: int, gpus_per_node: int) -> Placement:
-    """Each expert on the listed ranks, one slot (replica) for each entry."""
+def explicit(
+    ranks_of_expert: Sequence[Sequence[int]],
+    ranks: int,
+    gpus_per_node: int,
+    slots_per_rank: int | None = None,
+) -> Placement:
+    """Each expert on the listed ranks, one slot (replica) for each entry.
+
+    With `slots_per_rank`, a rank that would need more is refused.
+    """
     counts = [len(r) for r in ranks_of_expert]
-    return Placement(
+    placement = Placement(
         ranks,
         gpus_per_node,
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         np.array([r for replicas in ranks_of_expert for r in replicas], dtype=np.int32),
+    )
+    if slots_per_rank is not None:
+        used = np.bincount(placement.slot_rank, minlength=ranks)
+        full = np.flatnonzero(used > slots_per_rank)
+        if len(full):
+            raise InputError(
+                f"rank {full[0]} is given {used[full[0]]} experts and replicas; it has "
+                f"{slots_per_rank} slots"
+            )
+    return placement
+
+
+def by_slot(expert_of_slot: I32, experts: int, gpus_per_node: int) -> Placement:
+    """From the expert in each slot of each rank, [ranks, slots]."""
+    flat = np.asarray(expert_of_slot, dtype=np.int32).ravel()
+    ranks, per_rank = np.shape(expert_of_slot)
+    wrong = np.flatnonzero((flat < 0) | (flat >= experts))
+    if len(wrong):
+        raise InputError(
+            f"rank {wrong[0] // per_rank} has a slot of expert {flat[wrong[0]]}; experts are 0 to "
+            f"{experts - 1}"
+        )
+    order = np.argsort(flat, kind="stable")
+    counts = np.bincount(flat, minlength=experts)
+    return Placement(
+        ranks,
+        gpus_per_node,
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        (order // per_rank).astype(np.int32),
     )

@@ -1,0 +1,5 @@
+"""`python -m simdeep.cli`."""
+
+from simdeep.cli.app import main
+
+main()

@@ -1,0 +1,107 @@
+"""`simdeep compare`: the same scenario under several schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from simdeep.cli.comparison import (
+    FILES,
+    Row,
+    comparison_json,
+    comparison_tables,
+    results,
+    write_comparison,
+)
+from simdeep.cli.console import Progress, answer, note, progress, render
+from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.options import (
+    EngineOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ScenarioArgument,
+    SetOption,
+    Source,
+)
+from simdeep.errors import InputError, Problem
+
+
+@guarded
+def compare(
+    scenario: ScenarioArgument,
+    schedules: Annotated[
+        str,
+        typer.Option("--schedules", metavar="NAME,NAME,...", help="Schedules to compare."),
+    ] = "1f1b,zb1p,dualpipe",
+    sets: SetOption = None,
+    engine: EngineOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a training scenario under several schedules, side by side.
+
+    Exit code 3 if none of them fits into GPU memory.
+    """
+    from simdeep.report.output import OutputFolder
+    from simdeep.report.result_json import to_json
+
+    source = Source.of(scenario, sets, engine)
+    names = _names(schedules)
+    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    with progress(quiet) as bar, folder as files:
+        rows = _rows(source, names, bar)
+        document = comparison_json(rows)
+        if files is not None:
+            write_comparison(files, source, rows, document, bar)
+    if files is not None and not quiet:
+        note(f"Wrote {', '.join(files.written)} into {out}.")
+    answer(to_json(document) if as_json else render(comparison_tables(rows)))
+    if not any(result.memory.fits for result in results(rows)):
+        note("None of the schedules fits; `simdeep run` says what to change.")
+        raise typer.Exit(DOES_NOT_FIT)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Canonical names, each once; raises InputError naming all that are unknown."""
+    from simdeep.program.schedule import find_schedule
+
+    names, problems = [], []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            names.append(find_schedule(name).name)
+        except InputError as error:
+            problems += [Problem("--schedules", "", p.message) for p in error.problems]
+    if not names and not problems:
+        problems.append(Problem("--schedules", "", "names no schedule"))
+    if problems:
+        raise InputError(problems)
+    return tuple(dict.fromkeys(names))
+
+
+def _rows(source: Source, names: Sequence[str], bar: Progress) -> list[Row]:
+    """A row for each schedule; a scenario that none of them can run is bad input."""
+    from simdeep.api import simulate
+
+    rows: list[Row] = []
+    problems: dict[Problem, None] = {}
+    for name in names:
+        try:
+            loaded = source.load(train__schedule=name)
+            rows.append(Row(name, simulate(loaded, bar.tasks(f"simulating {name}"))))
+        except InputError as error:
+            problems |= dict.fromkeys(error.problems)
+            rows.append(
+                Row(name, None, "; ".join(f"{p.key} {p.message}".strip() for p in error.problems))
+            )
+    if not results(rows):
+        base = source.load()  # if the scenario itself is wrong, this says so without a schedule
+        if base.kind != "train":
+            message = f"is {base.kind}; only training steps (kind: train) can be compared"
+            raise InputError([Problem(source.path, "kind", message)])
+        raise InputError(problems)
+    return rows

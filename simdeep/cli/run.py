@@ -1,0 +1,76 @@
+"""`simdeep run`: simulate a scenario and say what came out."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import typer
+
+from simdeep.cli.console import Progress, answer, note, progress, render
+from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.options import (
+    EngineOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ScenarioArgument,
+    SetOption,
+    Source,
+)
+
+if TYPE_CHECKING:
+    from simdeep.contributions import Contribution
+    from simdeep.spec.scenario import Scenario
+
+
+@guarded
+def run(
+    scenario: ScenarioArgument,
+    sets: SetOption = None,
+    engine: EngineOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Simulate a scenario: step time, where it goes, memory, cost.
+
+    Exit code 3 if a training step does not fit into GPU memory; stderr then says what would.
+    """
+    from simdeep.api import simulate
+    from simdeep.report.output import RUN_FILES, OutputFolder, write_run
+    from simdeep.report.result_json import result_json, to_json
+    from simdeep.report.tables import report
+
+    source = Source.of(scenario, sets, engine)
+    loaded = source.load()
+    folder = nullcontext(None) if out is None else OutputFolder(out, RUN_FILES)
+    with progress(quiet) as bar, folder as files:
+        result = simulate(loaded, bar.tasks("simulating"))
+        effects = _effects(loaded, bar)
+        document = result_json(result, effects)
+        if files is not None:
+            from simdeep.cli.curves import bubble_curve
+
+            curve = bubble_curve(source, result, bar)
+            write_run(files, result, document, curve, bar.stage)
+    if out is not None and files is not None and not quiet:
+        note(f"Wrote {', '.join(files.written)} into {out}.")
+    answer(to_json(document) if as_json else render(report(result, effects)))
+    if loaded.kind == "train" and not result.memory.fits:
+        from simdeep.cli.advice import advice
+
+        with progress(quiet) as bar:
+            text = advice(source, result, bar)
+        note(text)
+        raise typer.Exit(DOES_NOT_FIT)
+
+
+def _effects(scenario: Scenario, bar: Progress) -> tuple[Contribution, ...]:
+    """What each effect contributes to a training step."""
+    if scenario.kind != "train":
+        return ()
+    from simdeep.contributions import contributions
+
+    bar.stage("simulating without each effect")
+    return contributions(scenario)
