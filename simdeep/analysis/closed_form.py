@@ -35,7 +35,8 @@ def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | N
         return None
     program = timeline.program
     costs = chunk_times(table, timeline, table.n_ranks // 2)
-    reasons = list(form.unmet(table.n_ranks, table.n_microbatches, costs))
+    unmet = form.unmet(table.n_ranks, table.n_microbatches, costs)
+    reasons = [f"{condition} does not hold" for condition in unmet]
     sends = (program.action == Action.P2P) & (timeline.end_ns > timeline.start_ns)
     if sends.any():
         reasons.append("transfers between stages take time")

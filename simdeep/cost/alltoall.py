@@ -11,10 +11,15 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from simdeep.cost.collectives import Links, TransferPrice
-from simdeep.cost.moe import HopCopies, Kernels, PortLinks, dispatch_combine, load_kernels
+from simdeep.cost.moe import (
+    HopCopies,
+    Kernels,
+    NormalKernel,
+    PortLinks,
+    dispatch_combine,
+    load_kernels,
+)
 
 if TYPE_CHECKING:
     from simdeep.cost.calibration import Calibration
@@ -44,15 +49,10 @@ def isolated(
 def _offloaded(kernels: Kernels) -> Kernels:
     """The same ports without SMs in the way."""
 
-    def free(kernel: object) -> object:
-        rates = {"node_rate": inf, "copy_rate": inf, "local_rate": inf}
-        return replace(kernel, **rates)  # type: ignore[type-var]
+    def free(kernel: NormalKernel) -> NormalKernel:
+        return replace(kernel, node_rate=inf, copy_rate=inf, local_rate=inf)
 
-    return replace(
-        kernels,
-        dispatch=free(kernels.dispatch),  # type: ignore[arg-type]
-        combine=free(kernels.combine),  # type: ignore[arg-type]
-    )
+    return replace(kernels, dispatch=free(kernels.dispatch), combine=free(kernels.combine))
 
 
 def price_alltoall(
@@ -81,4 +81,5 @@ def price_alltoall(
         ports, finish = ports.reshape(4, -1), finish.reshape(-1)
     else:
         ports, finish = ports.max(axis=2), finish.max(axis=1)
-    return TransferPrice(*ports, np.asarray(finish), curve.setup_s, sms, 1.0)
+    ib_out, ib_in, nvl_out, nvl_in = ports
+    return TransferPrice(ib_out, ib_in, nvl_out, nvl_in, finish, curve.setup_s, sms, 1.0)

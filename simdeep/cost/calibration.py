@@ -328,5 +328,9 @@ def _scaled(base: Calibration, gpu: Gpu) -> Calibration:
         memory=memory(base.memory),
         memory_kernels=memory(base.memory_kernels),
         gemm_stream_bw=base.gemm_stream_bw * bandwidth,
+        alltoall={
+            kind: replace(curve, provenance=note(curve.provenance))
+            for kind, curve in base.alltoall.items()
+        },
         provenance={name: note(old) for name, old in base.provenance.items()},
     )

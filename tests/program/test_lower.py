@@ -160,3 +160,19 @@ def test_both_copies_of_a_dualpipe_stage_reduce_together():
         members = rows[groups == group]
         assert len(set(program.rank[members])) == 2
         assert len(set(result.timeline.start_ns[members])) == 1
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+def test_folded_equals_unfolded_when_peers_are_equal(option):
+    equal = option | {"jitter.kernel_cv": "0", "routing.kind": "balanced"}
+    folded, unfolded = (
+        api.simulate(load_scenario("toy-dense", equal | {"simulate.fold": fold}))
+        for fold in ("true", "false")
+    )
+    peers = folded.scenario.layout.stage_size
+    one, all_ = folded.timeline, unfolded.timeline
+    assert all_.program.n_ranks == peers * one.program.n_ranks
+    for peer in range(peers):
+        rows = slice(peer * one.program.n, (peer + 1) * one.program.n)
+        np.testing.assert_array_equal(all_.start_ns[rows], one.start_ns)
+        np.testing.assert_array_equal(all_.end_ns[rows], one.end_ns)

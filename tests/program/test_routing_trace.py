@@ -140,7 +140,7 @@ def test_bias_update_moves_by_the_sign_of_the_error():
 
 @pytest.mark.parametrize("skew", [0.5, Popularity("zipf", 0.6)], ids=["normal", "zipf"])
 def test_bias_update_balances_a_skewed_gate(skew):
-    """128 tokens of an expert a step: by chance alone the busiest of 64 has about 1.2 of the mean."""
+    """128 tokens of an expert a step: chance alone gives the busiest of 64 1.2 of the mean."""
     gate = Gate(64, 8, n_groups=8, topk_groups=4)
     run = balance(gate, skew, steps=250, tokens=1024, speed=0.002, seed=1)
     free = balance(gate, skew, steps=20, tokens=1024, speed=0.0, seed=1)

@@ -8,6 +8,7 @@ rendezvous; routing cases differ by peer. All columns are tiled at once, no task
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def unfold(program: Program, layout: Layout, cases: Cases | None) -> Program:
     peers = layout.stage_size
     n = program.n
     peer = np.repeat(np.arange(peers), n)
-    base = {
+    same: dict[str, Any] = {
         name: np.tile(getattr(program, name), peers)
         for name in ("stream", "kind", "action", "component", "stage", "layer", "microbatch")
     }
@@ -57,7 +58,7 @@ def unfold(program: Program, layout: Layout, cases: Cases | None) -> Program:
     return replace(
         program,
         n_ranks=program.n_ranks * peers,
-        **base,
+        **same,
         rank=(np.tile(program.rank, peers) * peers + peer).astype(np.int32),
         block=np.tile(program.block, peers),
         work=np.tile(program.work, peers),
@@ -91,7 +92,8 @@ def _groups(program: Program, layout: Layout) -> npt.NDArray[np.int32]:
     # A send is alone even if its component has company.
     company = np.where(program.action == Action.P2P, _ALONE, company)
     company = np.where(program.group >= 0, _STAGE, company)
-    first = np.where(program.group >= 0, program.group, np.arange(program.n))
+    # Groups the folded program has already are numbered behind those made of single tasks.
+    first = np.where(program.group >= 0, program.n + program.group, np.arange(program.n))
     e = np.arange(peers)
     which = np.zeros((_STAGE + 1, peers), np.int64)
     which[_EXPERT] = e // layout.ep

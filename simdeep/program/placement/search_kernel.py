@@ -30,9 +30,11 @@ def search_kernel(load: F64, slots: I64, ranks_per_node: int, kicks: I64) -> Non
     hot = 0
     for trial in range(kicks.shape[0] + 1):
         if trial > 0:
-            slots[:] = best
-            kind, first, second = kicks[trial - 1]
-            kind %= 4
+            for rank in range(ranks):  # not by slices: numba is slow to compile those
+                for slot in range(per_rank):
+                    slots[rank, slot] = best[rank, slot]
+            kind = kicks[trial - 1, 0] % 4
+            first, second = kicks[trial - 1, 1], kicks[trial - 1, 2]
             for _ in range(1 + kind % 2):
                 rank, slot = first % ranks, first // ranks % per_rank
                 node = rank // ranks_per_node
@@ -98,7 +100,9 @@ def search_kernel(load: F64, slots: I64, ranks_per_node: int, kicks: I64) -> Non
             square += total[rank] * total[rank]
         if total[hot] < best_peak or (total[hot] == best_peak and square < best_square):
             best_peak, best_square = total[hot], square
-            best[:] = slots
+            for rank in range(ranks):
+                for slot in range(per_rank):
+                    best[rank, slot] = slots[rank, slot]
         else:
             # The next kick starts from the best slots: its replicas and its peak are meant.
             replicas[:] = 0
@@ -112,4 +116,6 @@ def search_kernel(load: F64, slots: I64, ranks_per_node: int, kicks: I64) -> Non
                     total[rank] += load[best[rank, slot]] / replicas[best[rank, slot]]
                 if total[rank] > total[hot]:
                     hot = rank
-    slots[:] = best
+    for rank in range(ranks):
+        for slot in range(per_rank):
+            slots[rank, slot] = best[rank, slot]

@@ -77,8 +77,9 @@ def select_kernel(
                         key, old = carry[b], leaders[i, b]
                         leaders[i, b] = key if key > old else old
                         carry[b] = old if key > old else key
-            floor[g] = leaders[top_m - 1]
-            score[g] = 0.0
+            for b in range(BLOCK):  # not by slices: numba takes 4 s more to compile those
+                floor[g, b] = leaders[top_m - 1, b]
+                score[g, b] = 0.0
             for i in range(top_m):
                 for b in range(BLOCK):
                     term = np.float64(leaders[i, b])
