@@ -61,9 +61,12 @@ def phase_span_ms(trace, phase):
 def transfer_ms(trace, phase):
     """Mean over layers of the transfer kernel's duration."""
     kernels = ("ep_dispatch", "ep_dispatch_cached", "ep_combine")
-    return np.mean(
-        [float(r["dur_us"]) for r in trace if r["phase"] == phase and r["kernel"] in kernels]
-    ) / 1e3
+    return (
+        np.mean(
+            [float(r["dur_us"]) for r in trace if r["phase"] == phase and r["kernel"] in kernels]
+        )
+        / 1e3
+    )
 
 
 def spans_ms(result, component, action):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from simdeep.errors import DeadlockError
 from simdeep.program.columns import Kind, Priced, Program
 
 
@@ -36,6 +37,15 @@ def transfer(**fields) -> Task:
 
 def sync(**fields) -> Task:
     return Task(kind=Kind.SYNC, **fields)
+
+
+def outcome(engine, program: Priced):
+    """All spans of a run, or the text of its deadlock."""
+    try:
+        timeline = engine.run(program)
+    except DeadlockError as error:
+        return str(error)
+    return timeline.start_ns.tolist(), timeline.end_ns.tolist()
 
 
 def priced(

@@ -22,9 +22,9 @@ class Cases:
     """What cost needs of each routing case.
 
     `rows` and `unique` [cases] are the expert rows and tokens a simulated GPU receives; `group`
-    are the draws of the whole expert-parallel group. `of` [layers, micro-batches, groups] picks the draw for each
-    expert-parallel group. Folded, there is one group and a case is a draw; unfolded, each draw has
-    a case for each rank, draw * ranks + rank.
+    are the draws of the whole expert-parallel group. `of` [layers, micro-batches, groups] picks
+    the draw for each expert-parallel group. Folded, there is one group and a case is a draw;
+    unfolded, each draw has a case for each rank, draw * ranks + rank.
     """
 
     rows: F64
