@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,58 +52,26 @@ def add_step_end(draft: Draft, held: Sequence[Sequence[int]], ends: Sequence[Ste
             two copies) reduce and gather together.
         ends: the works of each rank.
     """
-    rows: list[dict[str, int]] = []
-    deps: list[tuple[int, int]] = []
+    rows = _Rows(draft, held)
     last_weight = _last_weight_rows(draft)
-    next_group = draft.n
-
-    def add(**columns: int) -> int:
-        rows.append({"block": -1, **columns})
-        return draft.n + len(rows) - 1
-
-    groups: dict[tuple[str, int, int], int] = {}
-
-    def group_of(name: str, stage: int, index: int) -> int:
-        nonlocal next_group
-        if sum(stage in stages for stages in held) < 2:
-            return -1
-        key = (name, stage, index)
-        if key not in groups:
-            groups[key] = next_group
-            next_group += 1
-        return groups[key]
-
-    norm_group = -1
     for rank, (stages, end) in enumerate(zip(held, ends, strict=True)):
         everything = max(row for (r, *_), row in last_weight.items() if r == rank)
         for stage in stages:
             for index, bucket in enumerate(end.reduce.get(stage, ())):
-                row = add(
-                    rank=rank,
-                    stream=tpl.DATA_PARALLEL,
-                    kind=Kind.TRANSFER,
-                    action=Action.GRAD_SYNC,
-                    component=COMPONENT_ID["grad_sync"],
-                    stage=stage,
-                    work=bucket.work,
-                    group=group_of("reduce", stage, index),
-                )
                 ready = last_weight.get((rank, stage, bucket.layer), everything)
-                deps.append((row, ready))
-        if norm_group < 0:
-            norm_group = next_group
-            next_group += 1
-        norm = add(
+                rows.collective(rank, Action.GRAD_SYNC, stage, index, bucket.work, ready)
+        norm = rows.add(
+            everything,
             rank=rank,
             stream=tpl.DATA_PARALLEL,
             kind=Kind.TRANSFER,
             action=Action.GRAD_SYNC,
             component=COMPONENT_ID["grad_norm"],
             work=end.norm,
-            group=norm_group,
+            group=rows.everyone,
         )
-        deps.append((norm, everything))
-        step = add(
+        step = rows.add(
+            norm,
             rank=rank,
             stream=tpl.COMPUTE,
             kind=Kind.COMPUTE,
@@ -110,21 +79,52 @@ def add_step_end(draft: Draft, held: Sequence[Sequence[int]], ends: Sequence[Ste
             component=COMPONENT_ID["optimizer"],
             work=end.optimizer,
         )
-        deps.append((step, norm))
         for stage in stages:
             for index, work in enumerate(end.gather.get(stage, ())):
-                row = add(
-                    rank=rank,
-                    stream=tpl.DATA_PARALLEL,
-                    kind=Kind.TRANSFER,
-                    action=Action.PARAM_SYNC,
-                    component=COMPONENT_ID["param_sync"],
-                    stage=stage,
-                    work=work,
-                    group=group_of("gather", stage, index),
-                )
-                deps.append((row, step))
-    return draft.extended(rows, deps)
+                rows.collective(rank, Action.PARAM_SYNC, stage, index, work, step)
+    return draft.extended(rows.rows, rows.deps)
+
+
+_COMPONENT = {Action.GRAD_SYNC: "grad_sync", Action.PARAM_SYNC: "param_sync"}
+
+
+class _Rows:
+    """Rows behind a draft's own, and the rendezvous of ranks that hold the same stage."""
+
+    def __init__(self, draft: Draft, held: Sequence[Sequence[int]]):
+        self.first = draft.n
+        self.holders = Counter(stage for stages in held for stage in set(stages))
+        self.rows: list[dict[str, int]] = []
+        self.deps: list[tuple[int, int]] = []
+        self.groups: dict[tuple[Action, int, int], int] = {}
+        self.everyone = draft.n
+
+    def add(self, after: int, **columns: int) -> int:
+        """Append a row that waits for the row `after`."""
+        row = self.first + len(self.rows)
+        self.rows.append({"block": -1, **columns})
+        self.deps.append((row, after))
+        return row
+
+    def collective(
+        self, rank: int, action: Action, stage: int, index: int, work: int, after: int
+    ) -> None:
+        """Append a rank's part in the index-th collective of a stage."""
+        group = -1
+        if self.holders[stage] > 1:
+            key = (action, stage, index)
+            group = self.groups.setdefault(key, self.everyone + 1 + len(self.groups))
+        self.add(
+            after,
+            rank=rank,
+            stream=tpl.DATA_PARALLEL,
+            kind=Kind.TRANSFER,
+            action=action,
+            component=COMPONENT_ID[_COMPONENT[action]],
+            stage=stage,
+            work=work,
+            group=group,
+        )
 
 
 def _last_weight_rows(draft: Draft) -> dict[tuple[int, int, int], int]:

@@ -23,7 +23,7 @@ from simdeep.program.lower.works import (
     P2pWork,
     Works,
 )
-from simdeep.program.routing import EXAMPLE, TRACE, draw_loads
+from simdeep.program.routing import EXAMPLE, TRACE, draw_loads, parse_popularity
 from simdeep.program.routing.recorded import DIRECTIONS
 from simdeep.program.schedule.table import Table
 from simdeep.program.workload.optimizer import optimizer_kernels
@@ -148,7 +148,8 @@ def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True)
         peers = _loads(*group, "gate", None, forward.draws + backward.draws, seed)
         return replayed_cases(forward, backward, peers, scenario.layers)
     file = scenario.routing_file or EXAMPLE
-    drawn = _loads(*group, kind, routing.skew, routing.draws, seed, file=file)
+    skew = None if routing.skew is None else parse_popularity(routing.skew)
+    drawn = _loads(*group, kind, skew, routing.draws, seed, file=file)
     groups = None if scenario.simulate.fold else scenario.layout.edp
     return drawn_cases(drawn, n_layers, microbatches, seed, groups)
 
