@@ -36,6 +36,8 @@ _DATA_PARALLEL_ACTIONS = {
 
 def transfer_kind(component: str) -> str:
     """The name a transfer is reported under: `tp_gather` and `tp_scatter` are both `tp`, etc."""
+    if component == "redispatch":
+        return "dispatch"
     family = component.split("_")[0]
     return family if family in _FAMILIES else component
 

@@ -126,5 +126,6 @@ def _params(scenario: Scenario, stage: StageSpec) -> tuple[float, float]:
     from simdeep.program.lower.stage_costs import rank_params
     from simdeep.program.lower.units import stage_units
 
-    dense, expert = rank_params(scenario.model, scenario.layout, stage_units(scenario.model, stage))
+    units = stage_units(scenario.model, stage)
+    [(dense, expert)] = rank_params(scenario.model, scenario.layout, [units])
     return float(dense), float(expert)

@@ -20,6 +20,7 @@ from simdeep.cost.moe import (
     dispatch_combine,
     load_kernels,
 )
+from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from simdeep.cost.calibration import Calibration
@@ -35,6 +36,9 @@ def isolated(
 ) -> AllToAll:
     """The kernel on otherwise idle GPUs; with no SMs, transfers that need none to copy."""
     kernels = load_kernels()
+    if sms == 1:
+        message = "is 1; the transfers need at least 2 SMs to copy, or 0 (RDMA without SMs)"
+        raise InputError([Problem("", "train.comm_sms", message)])
     return dispatch_combine(
         copies,
         PortLinks(links.nvlink_bw, links.nic_bw, links.nvlink_latency_s, links.nic_latency_s),

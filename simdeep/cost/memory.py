@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simdeep.program.lower.stage_costs import BYTES, rank_params, state_bytes
+from simdeep.program.lower.stage_costs import (
+    BYTES,
+    linear_params,
+    rank_params,
+    state_bytes,
+    unit_params,
+)
 from simdeep.program.lower.train import Lowered
+from simdeep.program.lower.units import Unit
 from simdeep.program.lower.works import AllToAllWork
 from simdeep.spec.scenario import Scenario
 
@@ -34,18 +41,22 @@ def static_memory(scenario: Scenario, lowered: Lowered) -> StaticMemory:
     """
     layout, dtypes, table = scenario.layout, scenario.train.dtypes, lowered.table
     fp8 = scenario.train.precision == "fp8"
-    sizes = np.array([rank_params(scenario.model, layout, units) for units in lowered.stages])
-    held = np.array([sizes[list(stages)].sum(axis=0) for stages in table.stages_of])
+    model = scenario.model
+    on_rank = [[lowered.stages[stage] for stage in stages] for stages in table.stages_of]
+    held = np.array([np.sum(rank_params(model, layout, units), axis=0) for units in on_rank])
+    quantised = np.array([sum(linear_params(model, layout, u) for u in units) for units in on_rank])
     replicas = np.array([layout.size("dp_cp"), layout.edp]) * table.param_copies
     shard = (held / replicas).sum(axis=1)
     full = held.sum(axis=1)
     zero = layout.zero
+    parameters_share = shard / full if zero == 3 else np.ones_like(full)
     parameters = (shard if zero == 3 else full) * BYTES[dtypes.params]
     parts = {
         "parameters": parameters,
-        "fp8 weights": (shard if zero == 3 else full) * (1 + FP8_SCALE) if fp8 else 0 * full,
+        "fp8 weights": parameters_share * quantised * (1 + FP8_SCALE) if fp8 else 0 * full,
         "gradients": (shard if zero >= 2 else full) * BYTES[dtypes.grads],
         "optimizer state": (shard if zero >= 1 else full) * state_bytes(dtypes),
+        "gathered": _gathered(scenario, on_rank),
         "buffers": _buffers(scenario, lowered, len(full)),
         "reserved": np.full(len(full), scenario.train.reserved_gib * 2**30),
     }
@@ -54,6 +65,25 @@ def static_memory(scenario: Scenario, lowered: Lowered) -> StaticMemory:
         {name: np.rint(part).astype(np.int64) for name, part in parts.items()},
         {name: np.rint(part).astype(np.int64) for name, part in host.items()},
     )
+
+
+def _gathered(scenario: Scenario, on_rank: list[list[tuple[Unit, ...]]]) -> npt.NDArray[np.float64]:
+    """What ZeRO-2 and 3 hold of a layer while it runs: its whole gradients, and from ZeRO-3 on its
+    parameters and those of the layer gathered ahead of it."""
+    layout, dtypes = scenario.layout, scenario.train.dtypes
+    model = scenario.model
+    largest = np.array(
+        [
+            max(sum(size) for units in stages for size in unit_params(model, layout, units))
+            for stages in on_rank
+        ]
+    )
+    each = 0.0
+    if layout.zero >= 2:
+        each += BYTES[dtypes.grads]
+    if layout.zero == 3:
+        each += 2 * BYTES[dtypes.params]
+    return largest * each
 
 
 def _buffers(scenario: Scenario, lowered: Lowered, ranks: int) -> npt.NDArray[np.float64]:

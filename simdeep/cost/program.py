@@ -13,6 +13,7 @@ from simdeep.cost.calibration import Calibration
 from simdeep.cost.collectives import Group, Links, TransferPrice, collective, point_to_point
 from simdeep.cost.kernels import price
 from simdeep.cost.moe import from_loads
+from simdeep.cost.unequal import PORTS, Unequal, common_pace, port_ids
 from simdeep.program.columns import Kind, Priced, Program
 from simdeep.program.lower.works import (
     AllToAllWork,
@@ -27,10 +28,6 @@ from simdeep.spec.hardware import Gpu
 
 F64 = npt.NDArray[np.float64]
 _NS = 1e9
-
-# Ports of a GPU in the order of TransferPrice.ports.
-IB_OUT, IB_IN, NVL_OUT, NVL_IN = range(4)
-PORTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +51,36 @@ class Jitter:
     """Kernel times vary between the `peers` that a folded GPU stands for.
 
     The folded GPU is as slow as the slowest of them: 1 + cv x the largest of `peers` standard
-    normal draws, drawn anew for every task.
+    normal draws, drawn anew for every task. A GPU that stands for itself alone computes as long in
+    all as without jitter, so that what jitter costs is the waiting it makes and not luck.
     """
 
     cv: float = 0.0
     peers: int = 1
     seed: int = 0
 
-    def factors(self, n: int) -> F64:
-        """A factor for each of n tasks."""
+    def factors(self, program: Program, work_ns: F64) -> F64:
+        """A factor for each task, 1 for what does not compute.
+
+        Args:
+            program: the tasks.
+            work_ns: their time without jitter.
+        """
+        factors = np.ones(program.n)
         if self.cv == 0.0:
-            return np.ones(n)
+            return factors
         rng = np.random.default_rng([self.seed, 0x717])
-        slowest = rng.standard_normal((n, self.peers), dtype=np.float32).max(axis=1)
-        factors: F64 = np.maximum(1.0 + self.cv * slowest.astype(float), 0.0)
-        return factors
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Unequal:
-    """GPUs that differ: clock, NIC and NVLink bandwidth as shares of the nominal ones [ranks]."""
-
-    speed: F64
-    nic: F64
-    nvlink: F64
+        slowest = rng.standard_normal((program.n, self.peers), dtype=np.float32).max(axis=1)
+        computes = program.kind == Kind.COMPUTE
+        factors[computes] += self.cv * slowest[computes]
+        if self.peers == 1:
+            rank, n = program.rank, program.n_ranks
+            added = np.bincount(rank, weights=work_ns * (factors - 1.0), minlength=n)
+            total = np.bincount(rank, weights=work_ns, minlength=n)
+            excess = added / np.maximum(total, 1.0)
+            factors[computes] -= excess[rank[computes]]
+        kept: F64 = np.maximum(factors, 0.0)
+        return kept
 
 
 def price_program(
@@ -91,12 +94,14 @@ def price_program(
     column = table.rows(program.work, program.case)
     factor = np.ones(program.n)
     if jitter is not None:
-        factor = np.where(program.kind == Kind.COMPUTE, jitter.factors(program.n), 1.0)
-    port, port_ns = _ports(program, column)
+        factor = jitter.factors(program, column["sm"] + column["mem"])
+    times = np.stack([column[name] for name in _PORT_COLUMNS], axis=1)
+    port, port_ns = port_ids(program, times, unequal)
+    floor_ns = column["floor"]
     if unequal is not None:
         factor = factor / unequal.speed[program.rank]
-        share = np.stack([unequal.nic, unequal.nic, unequal.nvlink, unequal.nvlink], axis=1)
-        port_ns = port_ns / share.reshape(-1)[np.maximum(port, 0)]
+        if unequal.links_differ:
+            floor_ns = common_pace(program, port_ns, floor_ns)
     return Priced(
         program=program,
         sm_ns=column["sm"] * factor,
@@ -107,7 +112,7 @@ def price_program(
         mem_drag=column["mem_drag"],
         port=port,
         port_ns=port_ns,
-        floor_ns=column["floor"],
+        floor_ns=floor_ns,
         latency_ns=column["latency"],
         sms=column["sms"].astype(np.int32),
         draw_milli=np.rint(column["draw"] * 1000).astype(np.int32),
@@ -116,17 +121,6 @@ def price_program(
         comm_sms=machine.comm_sms,
         static_split=machine.static_split,
     )
-
-
-def _ports(program: Program, column: dict[str, F64]) -> tuple[npt.NDArray[np.int32], F64]:
-    """Port ids and times. A send leaves its own rank and arrives at its peer's ports."""
-    times = np.stack([column[f"port{i}"] for i in range(PORTS)], axis=1)
-    rank = np.repeat(program.rank[:, None].astype(np.int64), PORTS, axis=1)
-    arrives = program.peer >= 0
-    for port in (IB_IN, NVL_IN):
-        rank[arrives, port] = program.peer[arrives]
-    ids = np.where(times > 0, rank * PORTS + np.arange(PORTS), -1)
-    return ids.astype(np.int32), times
 
 
 _PORT_COLUMNS = tuple(f"port{i}" for i in range(PORTS))

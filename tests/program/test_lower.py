@@ -12,6 +12,11 @@ from simdeep.program.lower.works import CollectivesWork
 from simdeep.spec.scenario import load_scenario
 
 OPTIONS = {
+    "full recomputation of experts": {
+        "model": "deepseek-v2-lite",
+        "layout.ep": "4",
+        "train.recompute": "full",
+    },
     "as shipped": {},
     "tensor parallel only": {"layout.sp": "false"},
     "context parallel": {"layout.tp": "1", "layout.sp": "false", "layout.cp": "2"},
@@ -176,3 +181,58 @@ def test_folded_equals_unfolded_when_peers_are_equal(option):
         rows = slice(peer * one.program.n, (peer + 1) * one.program.n)
         np.testing.assert_array_equal(all_.start_ns[rows], one.start_ns)
         np.testing.assert_array_equal(all_.end_ns[rows], one.end_ns)
+
+
+def test_full_recomputation_dispatches_again():
+    counts = []
+    for policy in ("none", "full"):
+        options = {"model": "mixtral-8x7b", "layout.ep": "4", "train.recompute": policy}
+        scenario = load_scenario("toy-dense", options)
+        program = lower(scenario, api.schedule_table(scenario)).program
+        counts.append(len(rows_of(program, "redispatch")))
+    assert counts == [0, scenario.model.n_layers * scenario.microbatches]
+
+
+def test_sequence_parallel_gathers_the_input_again_for_w():
+    """Korthikanti et al. (arXiv 2205.05198): five collectives a half and micro-batch, not four."""
+    scenario = load_scenario("toy-dense", {"train.recompute": "none"})
+    program = lower(scenario, api.schedule_table(scenario)).program
+    halves = 2 * scenario.model.n_layers * scenario.microbatches
+    gathers = [len(rows_of(program, "tp_gather", action)) for action in (Action.F, Action.I)]
+    scatters = len(rows_of(program, "tp_scatter"))
+    layers = program.layer >= 0
+    again = (layers[rows_of(program, "tp_gather", Action.W)]).sum()
+    assert again == halves
+    assert scatters == 2 * halves
+    assert all(count >= halves for count in gathers)
+
+
+def test_mtp_away_from_the_embedding_holds_a_copy_of_it():
+    """Under 1F1B the last rank reads the embedding for MTP; under DualPipe it is there already."""
+    from simdeep.program.lower.stage_costs import rank_params
+    from simdeep.spec.params import params
+
+    scenario = load_scenario("dsv3-train-h800")
+    stages = [stage_units(scenario.model, stage) for stage in scenario.layout.stages]
+    alone, (first, last) = (
+        rank_params(scenario.model, scenario.layout, held)
+        for held in ([stages[-1]], [stages[0], stages[-1]])
+    )
+    assert alone[0][0] - last[0] == params(scenario.model).embedding
+    assert first[0] > params(scenario.model).embedding
+
+
+def test_straddling_expert_groups_are_refused():
+    from simdeep.errors import InputError
+
+    options = {
+        "topology": "gb200-nvl72-576",
+        "layout.pp": "9",
+        "layout.ep": "64",
+        "layout.dp": "64",
+        "layout.stages": "auto",
+        "train.schedule": "1f1b",
+    }
+    scenario = load_scenario("dsv3-train-h800", options)
+    with pytest.raises(InputError, match=r"layout\.ep: is 64; groups would straddle"):
+        lower(scenario, api.schedule_table(scenario))

@@ -9,6 +9,7 @@ S/t x (N-1)/N for the others.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -109,7 +110,7 @@ def collective(
     calibration: Calibration,
     sms: int = 0,
 ) -> TransferPrice:
-    """A collective over a group by the better of a flat ring and a hierarchical ring.
+    """A collective over a group by the best of a flat ring, a hierarchical ring and a tree.
 
     Flat: every node boundary is crossed by as many rings as it has NICs, so each NIC carries
     (N-1)/N S/g a pass. Hierarchical: (g-1)/g S over NVLink and (n-1)/n S/g over the NIC, in far
@@ -138,7 +139,19 @@ def collective(
         calibration,
         sms,
     )
-    return min(flat, hierarchical, key=lambda p: float(np.sum(p.alone_s)))
+    found = [flat, hierarchical]
+    if kind == "all_reduce":
+        # A tree over nodes moves whole buffers, in few steps: best for a handful of bytes.
+        tree = _transfer(
+            passes * nbytes / g,
+            passes * nbytes,
+            passes * (math.ceil(math.log2(n)) * hop_out + (g - 1) * hop_in),
+            links,
+            calibration,
+            sms,
+        )
+        found.append(tree)
+    return min(found, key=lambda p: float(np.sum(p.alone_s)))
 
 
 def point_to_point(

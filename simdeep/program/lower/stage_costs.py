@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ class Workshop:
     cases: Cases | None
     works: Works
     fold: bool
+    copies: int
 
     def costs(self, units: tuple[Unit, ...]) -> Costs:
         """Costs of a stage's units."""
@@ -67,6 +69,7 @@ class Workshop:
             context_parallel=layout.cp > 1,
             fully_sharded=layout.zero == 3 and layout.dp * layout.cp > 1,
             sharded_gradients=layout.zero >= 2 and layout.dp * layout.cp > 1,
+            repeats_forward="full" in self.train.recompute,
         )
 
     def layer(self, unit: Unit) -> Layer:
@@ -101,7 +104,7 @@ class Workshop:
     def _alltoall(self, unit: Unit, work: dict[tuple[Unit, str, Action], int]) -> None:
         cases = self.cases
         if cases is None or self.layout.ep == 1:
-            for component in ("dispatch", "combine"):
+            for component in ("dispatch", "combine", "redispatch"):
                 for action in (Action.F, Action.I):
                     work[unit, component, action] = 0
             return
@@ -111,6 +114,7 @@ class Workshop:
             # Backwards, combine sends gradients out by the kept layout and dispatch collects them.
             ("combine", Action.I): "dispatch_cached",
             ("dispatch", Action.I): "combine",
+            ("redispatch", Action.I): "dispatch_cached",
         }
         for (component, action), kind in kinds.items():
             item = AllToAllWork(
@@ -127,25 +131,33 @@ class Workshop:
     def _collectives(self, unit: Unit, work: dict[tuple[Unit, str, Action], int]) -> None:
         layout, shape = self.layout, self.shape
         hidden_bytes = shape.tokens * self.model.hidden * _ACTIVATION_BYTES
+        # Full recomputation repeats the forward's collectives before the backward's own.
+        again = "full" in self.train.recompute
         for action in (Action.F, Action.I):
+            repeat = again and action is Action.I
             if layout.tp > 1:
                 gather = self.collective("all_gather", hidden_bytes, "tp")
-                work[unit, "tp_gather", action] = self._add(gather)
                 scatter = self.collective("reduce_scatter", hidden_bytes, "tp")
+                gathers = (gather, scatter, gather) if repeat else (gather,)
+                work[unit, "tp_gather", action] = self._add(*gathers)
                 work[unit, "tp_scatter", action] = self._add(scatter)
                 reduce = self.collective("all_reduce", hidden_bytes, "tp")
-                work[unit, "tp_reduce", action] = self._add(reduce)
+                work[unit, "tp_reduce", action] = self._add(*([reduce] * (1 + repeat)))
             if layout.cp > 1:
                 ring = self.collective("all_gather", self._kv_bytes() * layout.cp, "cp")
                 back = self.collective("reduce_scatter", self._kv_bytes() * layout.cp, "cp")
                 parts = (ring,) if action is Action.F else (ring, back)
-                work[unit, "cp_ring", action] = self._add(*parts)
+                work[unit, "cp_ring", action] = self._add(*((ring,) if repeat else ()), *parts)
                 work[unit, "cp_join", action] = 0
+        if layout.tp > 1:
+            gather = self.collective("all_gather", hidden_bytes, "tp")
+            work[unit, "tp_gather", Action.W] = self._add(gather)
         if layout.zero >= 2:
             dtypes = self.train.dtypes
             for half in ("attn", "mlp"):
-                gather_parts = self.sharded("all_gather", unit, half, BYTES[dtypes.params])
-                scatter_parts = self.sharded("reduce_scatter", unit, half, BYTES[dtypes.grads])
+                param, grad = BYTES[dtypes.params], BYTES[dtypes.grads]
+                gather_parts = self.sharded("all_gather", unit, half, param, self.copies)
+                scatter_parts = self.sharded("reduce_scatter", unit, half, grad, self.copies)
                 for action in (Action.F, Action.I):
                     work[unit, f"fsdp_gather_{half}", action] = self._add(*gather_parts)
                 work[unit, f"fsdp_scatter_{half}", Action.W] = self._add(*scatter_parts)
@@ -161,7 +173,10 @@ class Workshop:
         self, kind: CollectiveKind, unit: Unit, half: str, bytes_each: float, copies: int = 1
     ) -> tuple[CollectiveWork, ...]:
         """Collectives over the replicas of a unit's half: dense parameters, then experts."""
-        sizes = half_params(self.model, self.layout, unit, half)
+        dense, expert = half_params(self.model, self.layout, unit, half)
+        if half == ("mlp" if unit.component == "head" else "attn"):
+            dense += sum(table_params(self.model, self.layout, unit).values())
+        sizes = (dense, expert)
         return self.over_replicas(kind, sizes, bytes_each, copies)
 
     def over_replicas(
@@ -186,15 +201,16 @@ class Workshop:
 
 
 def half_params(model: Model, layout: Layout, unit: Unit, half: str) -> tuple[float, float]:
-    """Parameters of one half of a unit on one rank: dense ones (over tp) and experts (over ep)."""
+    """Parameters of one half of a unit on one rank: dense ones (over tp) and experts (over ep).
+
+    Vocabulary tables are not among them: see `table_params`.
+    """
     count = params(model)
-    if unit.component == "embed":
-        return (count.embedding / layout.tp, 0.0) if half == "attn" else (0.0, 0.0)
-    if unit.component == "head":
-        return (count.head / layout.tp, 0.0) if half == "mlp" else (0.0, 0.0)
     if unit.component == "mtp_in":
         each = count.mtp_projection / max(model.mtp_layers, 1)
         return (each / layout.tp, 0.0) if half == "attn" else (0.0, 0.0)
+    if unit.component != "layer":
+        return 0.0, 0.0
     layer = (count.per_layer + count.mtp_per_layer)[unit.layer]
     if half == "attn":
         return layer.attn / layout.tp + layer.norm, 0.0
@@ -202,19 +218,60 @@ def half_params(model: Model, layout: Layout, unit: Unit, half: str) -> tuple[fl
     return dense, layer.routed / layout.ep
 
 
-def rank_params(model: Model, layout: Layout, units: tuple[Unit, ...]) -> tuple[float, float]:
-    """Parameters of a stage on one rank: dense and expert. The MTP's head is the main head."""
-    dense = expert = 0.0
-    seen_head = False
+def table_params(model: Model, layout: Layout, unit: Unit) -> dict[str, float]:
+    """Vocabulary tables a unit reads, with their parameters on one rank.
+
+    The MTP module reads the embedding of the main model and its head is the main one (arXiv
+    2412.19437 sec 3.2.3); a tied head is the embedding.
+    """
+    count = params(model)
+    embedding = {"embedding": count.embedding / layout.tp}
+    match unit.component:
+        case "embed" | "mtp_in":
+            return embedding
+        case "head":
+            return embedding if model.tied else {"head": count.head / layout.tp}
+        case _:
+            return {}
+
+
+def unit_params(
+    model: Model, layout: Layout, units: Sequence[Unit], beside: Sequence[Unit] = ()
+) -> list[tuple[float, float]]:
+    """Dense and expert parameters that each unit brings to a rank.
+
+    A table is held once a rank: by the first unit that reads it, unless one of the units `beside`
+    (on the same rank) does. Where embedding and head or MTP module lie on different ranks, each
+    holds a copy.
+    """
+    seen = {name for unit in beside for name in table_params(model, layout, unit)}
+    found = []
     for unit in units:
-        if unit.component == "head":
-            if seen_head:
-                continue
-            seen_head = True
-        for half in ("attn", "mlp"):
-            d, e = half_params(model, layout, unit, half)
-            dense, expert = dense + d, expert + e
-    return dense, expert
+        tables = table_params(model, layout, unit)
+        halves = [half_params(model, layout, unit, half) for half in ("attn", "mlp")]
+        new = sum(size for name, size in tables.items() if name not in seen)
+        seen |= tables.keys()
+        found.append((sum(dense for dense, _ in halves) + new, sum(e for _, e in halves)))
+    return found
+
+
+def linear_params(model: Model, layout: Layout, units: Sequence[Unit]) -> float:
+    """Parameters of a stage on one rank but its vocabulary tables: what FP8 training quantises."""
+    halves = [half_params(model, layout, unit, half) for unit in units for half in ("attn", "mlp")]
+    return sum(dense + expert for dense, expert in halves)
+
+
+def rank_params(
+    model: Model, layout: Layout, held: Sequence[Sequence[Unit]]
+) -> list[tuple[float, float]]:
+    """Dense and expert parameters of each stage a rank holds, in the order of `held`."""
+    found = []
+    beside: list[Unit] = []
+    for units in held:
+        each = unit_params(model, layout, units, beside)
+        found.append((sum(d for d, _ in each), sum(e for _, e in each)))
+        beside += units
+    return found
 
 
 def state_bytes(dtypes: Dtypes) -> float:

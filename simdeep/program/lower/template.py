@@ -17,8 +17,12 @@ import numpy as np
 from simdeep.program.columns import Action, Kind
 from simdeep.program.lower.units import Unit
 
-COMPUTE, COMM, P2P_FORWARD, P2P_BACKWARD, DATA_PARALLEL, PREFETCH = range(6)
-STREAMS = ("compute", "comm", "p2p", "p2p_b", "dp", "prefetch")
+COMPUTE, COMM, P2P_FORWARD, P2P_BACKWARD, DATA_PARALLEL, PREFETCH, SHARD_FORWARD, SHARD_BACKWARD = (
+    range(8)
+)
+STREAMS = ("compute", "comm", "p2p", "p2p_b", "dp", "prefetch", "shard", "shard_b")
+"""Collectives of tensor and context parallel shards have streams of their own for either direction:
+on the experts' stream one micro-batch's gather would queue behind the other's dispatch."""
 COMPONENTS = (
     "attn",
     "mlp",
@@ -26,6 +30,7 @@ COMPONENTS = (
     "head",
     "mtp_in",
     "dispatch",
+    "redispatch",
     "combine",
     "p2p",
     "tp_gather",
@@ -59,7 +64,8 @@ class Costs:
 
     `work[(unit, component, action)]` indexes the works; `kept[(unit, half)]` are the bytes its
     forward keeps until I and its I keeps until W. `fully_sharded` gathers parameters before use
-    (ZeRO-3), `sharded_gradients` reduces them after every W (ZeRO-2 and 3).
+    (ZeRO-3), `sharded_gradients` reduces them after every W (ZeRO-2 and 3). `repeats_forward` is
+    full recomputation: I needs the tokens dispatched once more.
     """
 
     work: dict[tuple[Unit, str, Action], int]
@@ -69,6 +75,7 @@ class Costs:
     context_parallel: bool
     fully_sharded: bool
     sharded_gradients: bool
+    repeats_forward: bool
 
 
 def merged(first: Costs, second: Costs) -> Costs:
@@ -111,8 +118,10 @@ class Template:
 class _Builder:
     """Appends tasks in stream order and keeps the two chains of data: hidden state and gradient."""
 
-    def __init__(self, costs: Costs):
+    def __init__(self, costs: Costs, *, weights_inline: bool = True):
         self.costs = costs
+        self.weights_inline = weights_inline
+        self.gathered: dict[tuple[Unit, str], int] = {}
         self.rows: list[tuple[int, ...]] = []
         self.deps: list[tuple[int, int]] = []
         self.slots: list[tuple[int, int]] = []
@@ -195,6 +204,8 @@ class _Builder:
         component = unit.attn if half == "attn" else unit.mlp
         if not component or component == "embed":
             return
+        if half == "mlp" and unit.moe and self.costs.repeats_forward:
+            self.b_last = self.task(COMM, Action.I, "redispatch", unit, [self.b_ready])
         self.b_last = self._compute(Action.I, unit, half, component, self.b_ready)
 
     def b_weight(self, unit: Unit, half: str) -> None:
@@ -206,6 +217,11 @@ class _Builder:
         if component == "embed":
             # The embedding has no input gradient: W consumes what arrives and ends its memory.
             after, until_w = [self.b_ready], until_i
+        elif self.costs.sequence_parallel and component in ("attn", "mlp"):
+            # The input, kept split, is gathered once more (arXiv 2205.05198 sec 4.2.2): beside I
+            # where W follows it, else here.
+            row = self.gathered.get((unit, half))
+            after = [self._gather_input(unit) if row is None else row]
         row = self.task(COMPUTE, Action.W, component, unit, after, free=until_w)
         if self.costs.sharded_gradients:
             self.task(DATA_PARALLEL, Action.W, f"fsdp_scatter_{half}", unit, [row])
@@ -220,11 +236,14 @@ class _Builder:
         if costs.fully_sharded:
             ahead = self.compute_rows[-2] if len(self.compute_rows) > 1 else Slot.PREVIOUS
             after.append(self.task(PREFETCH, action, f"fsdp_gather_{half}", unit, [ahead]))
+        shard = SHARD_FORWARD if action is Action.F else SHARD_BACKWARD
         if costs.sequence_parallel:
-            after = [self.task(COMM, action, "tp_gather", unit, after)]
+            after = [self.task(shard, action, "tp_gather", unit, after)]
+            if action is Action.I and self.weights_inline and component in ("attn", "mlp"):
+                self.gathered[unit, half] = self._gather_input(unit)
         ring = None
         if costs.context_parallel and component == "attn":
-            ring = self.task(COMM, action, "cp_ring", unit, after)
+            ring = self.task(shard, action, "cp_ring", unit, after)
         row = self.task(
             COMPUTE,
             action,
@@ -236,10 +255,13 @@ class _Builder:
         )
         if costs.tensor_parallel and component in ("attn", "mlp"):
             name = "tp_scatter" if costs.sequence_parallel else "tp_reduce"
-            row = self.task(COMM, action, name, unit, [row, ring])
+            row = self.task(shard, action, name, unit, [row, ring])
         elif ring is not None:
-            row = self.task(COMM, action, "cp_join", unit, [row, ring])
+            row = self.task(shard, action, "cp_join", unit, [row, ring])
         return row
+
+    def _gather_input(self, unit: Unit) -> int:
+        return self.task(SHARD_BACKWARD, Action.W, "tp_gather", unit, [])
 
     def finish(self) -> Template:
         names = [field.name for field in fields(Template)][:10]
@@ -264,7 +286,7 @@ def forward(units: Sequence[Unit], costs: Costs) -> Template:
 
 def backward(units: Sequence[Unit], costs: Costs, *, weights: bool) -> Template:
     """I of a stage, with W inline (B) or without (I)."""
-    builder = _Builder(costs)
+    builder = _Builder(costs, weights_inline=weights)
     for unit in reversed(units):
         _backward_unit(builder, unit, weights)
     return builder.finish()

@@ -7,13 +7,20 @@ from functools import lru_cache
 
 import numpy as np
 
+from simdeep.errors import InputError, Problem
 from simdeep.program.columns import Program
 from simdeep.program.lower.build import Draft, Sends, build
 from simdeep.program.lower.cases import Cases, drawn_cases, replayed_cases
 from simdeep.program.lower.finish import WHOLE_STAGE, Bucket, StepEnd, add_step_end
-from simdeep.program.lower.stage_costs import BYTES, Workshop, rank_params
+from simdeep.program.lower.stage_costs import (
+    BYTES,
+    Workshop,
+    linear_params,
+    rank_params,
+    unit_params,
+)
 from simdeep.program.lower.unfold import unfold
-from simdeep.program.lower.units import HEAD, Unit, layer_unit, stage_units
+from simdeep.program.lower.units import Unit, layer_unit, stage_units
 from simdeep.program.lower.works import (
     CollectiveKind,
     CollectivesWork,
@@ -85,7 +92,9 @@ def lower(scenario: Scenario, table: Table, effects: Effects = ALL_EFFECTS) -> L
     gpus_per_node = scenario.topology.gpus_per_node
     fold = scenario.simulate.fold
     shape = _shape(scenario, cases)
-    workshop = Workshop(model, layout, train, gpus_per_node, shape, cases, works, fold)
+    workshop = Workshop(
+        model, layout, train, gpus_per_node, shape, cases, works, fold, table.param_copies
+    )
     draft = build(
         table,
         stages,
@@ -135,7 +144,7 @@ def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True)
     # Tensor parallel ranks each route a part of the sequence to the experts.
     shards = scenario.layout.cp * scenario.layout.tp
     tokens = max(1, scenario.train.mbs * scenario.train.seq_len // shards)
-    per_node = min(scenario.topology.gpus_per_node, scenario.layout.ep)
+    per_node = _expert_ranks_per_node(scenario)
     group = (moe, scenario.layout.ep, per_node, tokens)
     seed = scenario.simulate.seed
     n_layers = model.n_layers + model.mtp_layers
@@ -152,6 +161,19 @@ def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True)
     drawn = _loads(*group, kind, skew, routing.draws, seed, file=file)
     groups = None if scenario.simulate.fold else scenario.layout.edp
     return drawn_cases(drawn, n_layers, microbatches, seed, groups)
+
+
+def _expert_ranks_per_node(scenario: Scenario) -> int:
+    """Ranks of an expert-parallel group on a node; refuses groups that straddle nodes unevenly."""
+    ep, per_node = scenario.layout.ep, scenario.topology.gpus_per_node
+    if per_node % ep and ep % per_node:
+        fits = [d for d in range(1, ep + 1) if per_node % d == 0 or d % per_node == 0]
+        message = (
+            f"is {ep}; groups would straddle NVLink domains of {per_node} GPUs. It must divide "
+            f"{per_node} or be a multiple of it, as {fits[-1]} is"
+        )
+        raise InputError([Problem("", "layout.ep", message)])
+    return min(per_node, ep)
 
 
 # The same draws serve every simulation of a sweep over what does not touch routing.
@@ -172,8 +194,10 @@ def _sends(scenario: Scenario, works: Works, take_time: bool) -> Sends:
     def work(source: int, target: int) -> int:
         if not take_time:
             return 0
-        nodes = {rank * layout.stage_size // per_node for rank in (source, target)}
-        item = P2pWork(nbytes, same_node=len(nodes) == 1)
+        # Peers send at the same time and wait for each other: one pair on two nodes sets the pace.
+        peers = np.arange(layout.stage_size)
+        nodes = [(rank * layout.stage_size + peers) // per_node for rank in (source, target)]
+        item = P2pWork(nbytes, same_node=bool((nodes[0] == nodes[1]).all()))
         return works.add(item, item)
 
     return Sends(work)
@@ -187,53 +211,51 @@ def _step_end(
     draft: Draft,
 ) -> Draft:
     """Works of reducing, updating and gathering what each rank holds."""
-    layout, dtypes = scenario.layout, scenario.train.dtypes
+    model, layout, dtypes = scenario.model, scenario.layout, scenario.train.dtypes
     works, copies = workshop.works, table.param_copies
-    sizes = [rank_params(scenario.model, layout, units) for units in stages]
 
-    def collectives(kind: CollectiveKind, stage: int, bytes_each: float) -> tuple[int, ...]:
-        parts = workshop.over_replicas(kind, sizes[stage], bytes_each, copies)
-        return tuple(works.add((part,), CollectivesWork((part,))) for part in parts)
+    def works_of(kind: CollectiveKind, size: tuple[float, float], each: float) -> list[int]:
+        """A work for the dense and one for the expert parameters."""
+        parts = workshop.over_replicas(kind, size, each, copies)
+        return [works.add((part,), CollectivesWork((part,))) for part in parts]
 
-    def layer_buckets(kind: CollectiveKind, stage: int) -> list[Bucket]:
-        """A bucket a unit, last unit first, as the backward makes them ready."""
-        buckets: list[Bucket] = []
-        for unit in reversed(stages[stage]):
-            if unit.component == "head" and any(b.layer == HEAD.layer for b in buckets):
-                continue  # the MTP module shares the main head
-            halves = [
-                workshop.sharded(kind, unit, half, BYTES[dtypes.grads], copies)
-                for half in ("attn", "mlp")
-            ]
-            parts = tuple(part for half in halves for part in half)
-            if parts:
-                buckets.append(Bucket(works.add(parts, CollectivesWork(parts)), unit.layer))
-        return buckets
+    def layer_buckets(kind: CollectiveKind, stage: int, beside: list[Unit]) -> list[Bucket]:
+        """Buckets of each unit, last unit first, as the backward makes them ready."""
+        sizes = unit_params(model, layout, stages[stage], beside)
+        return [
+            Bucket(work, unit.layer)
+            for unit, size in reversed(list(zip(stages[stage], sizes, strict=True)))
+            for work in works_of(kind, size, BYTES[dtypes.grads])
+        ]
 
+    sharded = layout.zero >= 1
+    reduce_kind: CollectiveKind = "reduce_scatter" if sharded else "all_reduce"
     ends = []
     for held in table.stages_of:
-        dense = sum(sizes[stage][0] for stage in held)
-        expert = sum(sizes[stage][1] for stage in held)
-        sharded = layout.zero >= 1
+        sizes = dict(
+            zip(held, rank_params(model, layout, [stages[stage] for stage in held]), strict=True)
+        )
+        dense, expert = (sum(size[i] for size in sizes.values()) for i in (0, 1))
         owned = dense + expert
         if sharded:
             owned = dense / (layout.size("dp_cp") * copies) + expert / (layout.edp * copies)
+        linear = sum(linear_params(model, layout, stages[stage]) for stage in held)
         kernels = optimizer_kernels(
             owned,
             dense + expert,
             moments=dtypes.moments,
-            fp8_weights=dense + expert if scenario.train.precision == "fp8" else 0.0,
+            fp8_weights=linear if scenario.train.precision == "fp8" else 0.0,
         )
-        reduce_kind: CollectiveKind = "reduce_scatter" if sharded else "all_reduce"
-        if scenario.train.grad_sync == "overlap":
-            reduce = {s: layer_buckets(reduce_kind, s) for s in held}
-        else:
-            each = BYTES[dtypes.grads]
-            reduce = {
-                s: [Bucket(work, WHOLE_STAGE) for work in collectives(reduce_kind, s, each)]
-                for s in held
-            }
-        gather = {s: collectives("all_gather", s, BYTES[dtypes.params]) for s in held}
+        reduce: dict[int, list[Bucket]] = {}
+        gather: dict[int, list[int]] = {}
+        for place, stage in enumerate(held):
+            if scenario.train.grad_sync == "overlap":
+                beside = [unit for other in held[:place] for unit in stages[other]]
+                reduce[stage] = layer_buckets(reduce_kind, stage, beside)
+            else:
+                whole = works_of(reduce_kind, sizes[stage], BYTES[dtypes.grads])
+                reduce[stage] = [Bucket(work, WHOLE_STAGE) for work in whole]
+            gather[stage] = works_of("all_gather", sizes[stage], BYTES[dtypes.params])
         ends.append(
             StepEnd(
                 reduce=reduce if layout.zero <= 1 else {},

@@ -23,6 +23,7 @@ I64 = npt.NDArray[np.int64]
 _ALONE, _EXPERT, _TENSOR, _CONTEXT, _STAGE = range(5)
 _COMPANY = {
     "dispatch": _EXPERT,
+    "redispatch": _EXPERT,
     "combine": _EXPERT,
     "tp_gather": _TENSOR,
     "tp_scatter": _TENSOR,
