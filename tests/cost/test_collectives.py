@@ -52,7 +52,7 @@ def test_small_messages_cost_their_hops(perfect: Calibration) -> None:
         7 * 3e-6, rel=1e-3
     )
     assert collective("all_reduce", 1.0, Group(4, 8), links, perfect).alone_s == pytest.approx(
-        2 * (3 * 4e-6 + 7 * 3e-6), rel=1e-3
+        2 * (2 * 4e-6 + 7 * 3e-6), rel=1e-3  # a tree over four nodes is two hops deep
     )
 
 
@@ -79,7 +79,10 @@ def test_all_reduce_is_reduce_scatter_and_all_gather(
     def seconds(kind: CollectiveKind) -> float:
         return float(collective(kind, size, group, links, CALIBRATION).alone_s)
 
-    assert seconds("all_reduce") == pytest.approx(seconds("reduce_scatter") + seconds("all_gather"))
+    halves = seconds("reduce_scatter") + seconds("all_gather")
+    assert seconds("all_reduce") <= halves * (1 + 1e-9)
+    if size > 1e9:  # a tree is for small messages only
+        assert seconds("all_reduce") == pytest.approx(halves)
 
 
 def test_point_to_point_uses_one_link(links: FakeLinks, perfect: Calibration) -> None:
