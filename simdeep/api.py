@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,13 @@ from simdeep.analysis.closed_form import ClosedFormBubble, closed_form_bubble
 from simdeep.analysis.critical import CriticalPath, critical_path
 from simdeep.analysis.memory import GIB, Memory, memory
 from simdeep.analysis.overlap import Overlap, overlap
+from simdeep.analysis.reliability import EffectiveTime, Failures, effective_time
+from simdeep.analysis.steps import FaultCost, StepDistribution
+from simdeep.analysis.stragglers import Stragglers, find_stragglers
 from simdeep.cost.calibration import calibration_for, load_calibration
 from simdeep.cost.memory import StaticMemory, static_memory
-from simdeep.cost.program import Jitter, Machine, Unequal, price_program
+from simdeep.cost.program import Jitter, Machine, price_program
+from simdeep.cost.unequal import Unequal
 from simdeep.engine.timeline import Timeline
 from simdeep.program.lower.train import Lowered, lower
 from simdeep.program.schedule.registry import build_table
@@ -31,7 +35,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A simulated step and everything read off its timeline."""
+    """A simulated step and everything read off its timeline.
+
+    `stragglers` is None where GPUs are folded, `effective` where the scenario says nothing of
+    reliability.
+    """
 
     scenario: Scenario
     lowered: Lowered
@@ -43,6 +51,8 @@ class Result:
     critical: CriticalPath
     memory: Memory
     static: StaticMemory
+    stragglers: Stragglers | None
+    effective: EffectiveTime | None
 
     @property
     def step_time_s(self) -> float:
@@ -59,9 +69,7 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
     table = schedule_table(scenario)
     lowered = lower(scenario, table)
     machine = machine_of(scenario)
-    jitter = jitter_of(scenario, machine)
-    priced = price_program(lowered.program, machine, jitter, unequal_gpus(scenario))
-    timeline = run_engine(scenario.simulate.engine, priced, progress)
+    timeline = _run(scenario, lowered, machine, progress)
     blame = find_blame(timeline)
     attribution = attribute(timeline, blame)
     closed = closed_form_bubble(table, timeline)
@@ -80,7 +88,68 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
         critical=critical_path(timeline, blame),
         memory=memory(timeline, by_rank, capacity_gib),
         static=static,
+        stragglers=None if scenario.simulate.fold else find_stragglers(timeline, peers, blame),
+        effective=effective_training(scenario, timeline.makespan_ns / 1e9),
     )
+
+
+def step_time_s(scenario: Scenario) -> float:
+    """Seconds of one step, without any analysis."""
+    lowered = lower(scenario, schedule_table(scenario))
+    return _run(scenario, lowered, machine_of(scenario)).makespan_ns / 1e9
+
+
+def step_distribution(scenario: Scenario, seeds: int | Iterable[int] = 10) -> StepDistribution:
+    """Step times under other draws of routing and jitter, all else equal.
+
+    Args:
+        scenario: what to simulate.
+        seeds: the seeds, or how many from the scenario's own on.
+    """
+    first = scenario.simulate.seed
+    chosen = tuple(range(first, first + seeds) if isinstance(seeds, int) else seeds)
+    return StepDistribution(chosen, tuple(step_time_s(scenario.with_seed(s)) for s in chosen))
+
+
+def fault_cost(scenario: Scenario, result: Result | None = None) -> FaultCost:
+    """What the scenario's faults add to a step: the difference to a run without them.
+
+    Args:
+        scenario: with its `faults`.
+        result: of `simulate(scenario)`, if already at hand.
+    """
+    with_s = step_time_s(scenario) if result is None else result.step_time_s
+    return FaultCost(with_s, step_time_s(scenario.without_faults()))
+
+
+def effective_training(scenario: Scenario, step_s: float) -> EffectiveTime | None:
+    """What failures leave of the training time; None if the scenario says nothing of them."""
+    given = scenario.reliability
+    if given is None:
+        return None
+    interval = given.checkpoint_interval_s
+    if given.checkpoint_interval_steps is not None:
+        interval = given.checkpoint_interval_steps * step_s
+    return effective_time(
+        Failures.of_cluster(
+            scenario.layout.n_ranks,
+            given.mtbf_per_gpu_hours,
+            given.restart_s,
+            given.checkpoint_s,
+        ),
+        interval,
+        days=given.days,
+        trials=given.trials,
+        seed=scenario.simulate.seed,
+    )
+
+
+def _run(
+    scenario: Scenario, lowered: Lowered, machine: Machine, progress: Progress | None = None
+) -> Timeline:
+    jitter = jitter_of(scenario, machine)
+    priced = price_program(lowered.program, machine, jitter, unequal_gpus(scenario))
+    return run_engine(scenario.simulate.engine, priced, progress)
 
 
 def schedule_table(scenario: Scenario) -> Table:
@@ -119,12 +188,7 @@ def unequal_gpus(scenario: Scenario) -> Unequal | None:
     topology = scenario.topology
     if scenario.simulate.fold or not topology.overrides:
         return None
-    ranks = scenario.layout.n_ranks
-    return Unequal(
-        speed=topology.gpu_speeds()[:ranks],
-        nic=topology.nic_bandwidths()[:ranks] / topology.nic_bw,
-        nvlink=topology.nvlink_bandwidths()[:ranks] / topology.nvlink_bw,
-    )
+    return Unequal.of(topology, scenario.layout.n_ranks)
 
 
 def run_engine(name: str, priced: object, progress: Progress | None = None) -> Timeline:

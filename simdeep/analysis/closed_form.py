@@ -37,6 +37,8 @@ def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | N
     costs = chunk_times(table, timeline, table.n_ranks // 2)
     unmet = form.unmet(table.n_ranks, table.n_microbatches, costs)
     reasons = [f"{condition} does not hold" for condition in unmet]
+    if form.own_span:
+        reasons.append("the form counts from a rank's own start to its own end")
     sends = (program.action == Action.P2P) & (timeline.end_ns > timeline.start_ns)
     if sends.any():
         reasons.append("transfers between stages take time")

@@ -173,10 +173,16 @@ def _schedules(scenario: Scenario) -> Iterator[Way]:
 
     pp, count = scenario.layout.pp, scenario.microbatches
     for name in schedule_names():
-        form = find_schedule(name).closed
+        entry = find_schedule(name)
+        form = entry.closed
         if form is None or name == scenario.train.schedule or pp < 2:
             continue
-        chunks = max(form.activations(pp, count, rank, "W") for rank in range(pp))
+        vpp = entry.vpp_or_own(scenario.layout.vpp)
+        chunks = max(form.activations(pp, count, rank, "W", vpp) for rank in range(pp))
         copies = f"{form.param_copies} parameter cop{'y' if form.param_copies == 1 else 'ies'}"
-        what = f"{name}: at most {chunks} activation chunks, {copies}"
-        yield Way(what, {"train.schedule": name})
+        size = f" of 1/{vpp} the size" if vpp > 1 else ""
+        what = f"{name}: at most {chunks} activation chunks{size}, {copies}"
+        changes = {"train.schedule": name}
+        if vpp != scenario.layout.vpp:
+            changes |= {"layout.vpp": str(vpp), "layout.stages": "auto"}
+        yield Way(what, changes)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import simdeep
-from simdeep.cli import compare, run, schema, show
+from simdeep.cli import alltoall, collectives, compare, run, schema, show, validate
 from simdeep.cli.faults import INTERRUPTED, on_terminate
 
 app = typer.Typer(
@@ -26,8 +26,11 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("alltoall")(alltoall.alltoall)
+app.command("collectives")(collectives.collectives)
 app.add_typer(show.app, name="show")
 app.command("schema")(schema.schema)
+app.add_typer(validate.app, name="validate")
 
 
 def _version(wanted: bool) -> None:

@@ -35,7 +35,11 @@ def compare(
     scenario: ScenarioArgument,
     schedules: Annotated[
         str,
-        typer.Option("--schedules", metavar="NAME,NAME,...", help="Schedules to compare."),
+        typer.Option(
+            "--schedules",
+            metavar="NAME,NAME,...",
+            help="Schedules to compare, or all of them: all.",
+        ),
     ] = "1f1b,zb1p,dualpipe",
     sets: SetOption = None,
     engine: EngineOption = None,
@@ -45,6 +49,7 @@ def compare(
 ) -> None:
     """Run a training scenario under several schedules, side by side.
 
+    A schedule that cannot have the scenario's layout.vpp gets its own number of stages a rank.
     Exit code 3 if none of them fits into GPU memory.
     """
     from simdeep.report.output import OutputFolder
@@ -69,7 +74,10 @@ def compare(
 def _names(text: str) -> tuple[str, ...]:
     """Canonical names, each once; raises InputError naming all that are unknown."""
     from simdeep.program.schedule import find_schedule
+    from simdeep.spec.schedules import SCHEDULE_RULES
 
+    if text.strip().lower() == "all":
+        return tuple(SCHEDULE_RULES)
     names, problems = [], []
     for name in filter(None, (part.strip() for part in text.split(","))):
         try:
@@ -91,8 +99,10 @@ def _rows(source: Source, names: Sequence[str], bar: Progress) -> list[Row]:
     problems: dict[Problem, None] = {}
     for name in names:
         try:
-            loaded = source.load(train__schedule=name)
-            rows.append(Row(name, simulate(loaded, bar.tasks(f"simulating {name}"))))
+            own = _own_layout(source, name)
+            loaded = own.load(train__schedule=name)
+            result = simulate(loaded, bar.tasks(f"simulating {name}"))
+            rows.append(Row(name, result, source=own))
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
             rows.append(
@@ -105,3 +115,16 @@ def _rows(source: Source, names: Sequence[str], bar: Progress) -> list[Row]:
             raise InputError([Problem(source.path, "kind", message)])
         raise InputError(problems)
     return rows
+
+
+def _own_layout(source: Source, name: str) -> Source:
+    """The scenario with as many stages a rank as the schedule can have, cut anew if need be."""
+    from simdeep.program.schedule import find_schedule
+
+    entry = find_schedule(name)
+    # `auto` asks nothing of a layout: only what is wrong under any schedule is refused here.
+    base = source.load(train__schedule="auto")
+    if base.kind != "train" or entry.vpp_or_own(base.layout.vpp) == base.layout.vpp:
+        return source
+    changes = {"layout.vpp": str(entry.default_vpp), "layout.stages": "auto"}
+    return Source(source.path, {**source.overrides, **changes})

@@ -23,11 +23,12 @@ FILES = ("pipelines.png", "bubble_vs_microbatches.png", "scenario.yaml", "compar
 
 @dataclass(frozen=True)
 class Row:
-    """A schedule with its result, or with the reason why it cannot run."""
+    """A schedule with its result and the scenario it ran, or with the reason why it cannot run."""
 
     schedule: str
     result: Result | None
     reason: str = ""
+    source: Source | None = None
 
 
 def results(rows: Sequence[Row]) -> list[Result]:
@@ -37,12 +38,20 @@ def results(rows: Sequence[Row]) -> list[Result]:
 
 def comparison_json(rows: Sequence[Row]) -> dict[str, Any]:
     """The comparison as one object: a list of schedules, and what they have in common."""
+    from simdeep.analysis.schedule_measures import Equal
+    from simdeep.cli.compare_schedules import lines_json, schedule_lines
+
     scenario = results(rows)[0].scenario
     resolved = scenario.resolved()
     del resolved["train"]["schedule"]
+    names, done = [row.schedule for row in rows], results(rows)
     return {
         "name": scenario.name,
         "schedules": [_row_json(row) for row in rows],
+        **{
+            f"equal_{equal.value}": lines_json(schedule_lines(names, done, equal))
+            for equal in Equal
+        },
         "scenario": resolved,
         "version": simdeep.__version__,
     }
@@ -75,6 +84,7 @@ def _row_json(row: Row) -> dict[str, Any]:
             "capacity_gib": result.memory.capacity_gib,
             "peak_gib": result.memory.peak_gib,
         },
+        "stages_per_rank": result.scenario.layout.vpp,
         "parameter_copies": result.lowered.table.param_copies,
         "fingerprint": result.scenario.fingerprint,
     }
@@ -84,18 +94,27 @@ def comparison_tables(rows: Sequence[Row]) -> list[RenderableType]:
     """The comparison for a console."""
     from rich.text import Text
 
+    from simdeep.analysis.schedule_measures import Equal
+    from simdeep.cli.compare_schedules import lines_table, schedule_lines
     from simdeep.report.tables import titled
 
     done = results(rows)
     best = min(done, key=lambda r: (not r.memory.fits, r.step_time_s))
     forms = [(r.scenario.train.schedule, r.closed_form) for r in done]
     texts = [f"{name} {form.formula}" for name, form in forms if form is not None]
+    names = [row.schedule for row in rows]
+    devices, stages = (
+        schedule_lines(names, done, equal) for equal in (Equal.devices, Equal.stages)
+    )
+    shares = done[0].scenario.layout.pp
     note = f"Closed forms, with each run's own chunk times: {', '.join(texts)}."
     capacity = f"Memory (capacity {best.memory.capacity_gib:.1f} GiB) and cost"
     return [
         Text(_headline(best) + "\n"),
         *titled("Time", _times(rows, best)),
         *titled(capacity, _costs(rows)),
+        *titled(f"Equal devices: {shares} ranks", lines_table(devices, last=False)),
+        *titled(f"Equal stages: {shares} stages", lines_table(stages, last=True)),
         *([Text(note)] if texts else []),
     ]
 
@@ -180,7 +199,8 @@ def write_comparison(
     from simdeep.report.result_json import to_json
 
     done = results(rows)
-    curves = [c for result in done if (c := bubble_curve(source, result, bar)) is not None]
+    ran = [(row.source or source, row.result) for row in rows if row.result is not None]
+    curves = [c for each, result in ran if (c := bubble_curve(each, result, bar)) is not None]
     bar.stage("drawing the pipelines")
     heights = [min(1.8 + 0.24 * result.timeline.program.n_ranks, 16.0) for result in done]
     figure = charts.new_figure(15.0, sum(heights))

@@ -67,16 +67,19 @@ def layout(
 @app.command("schedule")
 @guarded
 def schedule(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="1f1b, zb1p, dualpipe, ...")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="1f1b, zb-v, ScheduleDualPipeV, ...")],
     pp: Annotated[int, typer.Option("--pp", help="Pipeline ranks.")] = 8,
     microbatches: Annotated[int, typer.Option("--microbatches", "-m", help="Micro-batches.")] = 20,
-    vpp: Annotated[int, typer.Option("--vpp", help="Stages on each rank.")] = 1,
+    vpp: Annotated[
+        int | None, typer.Option("--vpp", help="Stages on each rank; by default the schedule's.")
+    ] = None,
     costs: Annotated[
         str,
         typer.Option(
             "--costs",
             metavar="f=1,i=1,w=1,...",
-            help="Times of F, I, W, an overlapped F and B (fb) and a transfer (p2p), in any unit.",
+            help="Times of F, I, W, an overlapped F and B (fb) of a stage and of a transfer (p2p), "
+            "in any unit.",
         ),
     ] = "",
     form: Annotated[Format, typer.Option("--format", help="What to show.")] = Format.grid,
@@ -87,8 +90,9 @@ def schedule(
     """Show a pipeline schedule: its table, its bubble, and the published closed forms."""
     from simdeep.cli.show_schedule import read_costs, render_schedule, write_png
     from simdeep.errors import InputError, Problem
-    from simdeep.program.schedule import build_table, schedule_problems
+    from simdeep.program.schedule import build_table, find_schedule, schedule_problems
 
+    vpp = find_schedule(name).default_vpp if vpp is None else vpp
     problems = schedule_problems(name, pp, microbatches, vpp)
     if problems:
         raise InputError(Problem(f"--{p.key}", "", p.message) for p in problems)

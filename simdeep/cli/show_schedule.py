@@ -86,7 +86,7 @@ def render_schedule(table: Table, given: dict[str, float], form: Format, to_cons
 
 def schedule_json(table: Table, given: dict[str, float], spans: Spans) -> dict[str, Any]:
     """A schedule as one object; times in the unit of the costs."""
-    from simdeep.program.schedule import find_schedule
+    from simdeep.program.schedule import find_schedule, p2p_sends
 
     form = find_schedule(table.name).closed
     costs, ranks = _uniform(given), range(table.n_ranks)
@@ -94,6 +94,7 @@ def schedule_json(table: Table, given: dict[str, float], spans: Spans) -> dict[s
         "name": table.name,
         "pp": table.n_ranks,
         "stages": table.n_stages,
+        "stages_of_rank": [list(stages) for stages in table.stages_of],
         "microbatches": table.n_microbatches,
         "parameter_copies": table.param_copies,
         "costs": given,
@@ -105,6 +106,7 @@ def schedule_json(table: Table, given: dict[str, float], spans: Spans) -> dict[s
         "bubble_over_makespan": spans.bubble_over_makespan,
         "bubble_over_ideal": spans.bubble_over_ideal,
         "longest_rank_span": spans.longest_rank_span,
+        "p2p_sends": p2p_sends(table).tolist(),
         "peak_activations": {k: v.tolist() for k, v in spans.peak_activations.items()},
         "closed_form": None
         if form is None
@@ -112,11 +114,17 @@ def schedule_json(table: Table, given: dict[str, float], spans: Spans) -> dict[s
             "bubble": form.bubble(table.n_ranks, costs),
             "formula": form.bubble_text,
             "bubble_of": form.bubble_of,
+            "own_span": form.own_span,
+            "makespan": form.makespan(table.n_ranks, table.n_microbatches, costs, _vpp(table)),
             "activations": form.activations_text,
             "holds_for": form.condition_text,
             "unmet": _unmet(table, given),
         },
     }
+
+
+def _vpp(table: Table) -> int:
+    return table.n_stages // table.n_ranks
 
 
 def _unmet(table: Table, given: dict[str, float]) -> list[str]:
@@ -130,21 +138,26 @@ def _unmet(table: Table, given: dict[str, float]) -> list[str]:
 
 
 def _facts(table: Table, given: dict[str, float], spans: Spans) -> Iterator[str]:
-    from simdeep.program.schedule import find_schedule
+    from simdeep.program.schedule import find_schedule, p2p_sends
 
     entry, idle = find_schedule(table.name), spans.idle
     yield f"{entry.title} ({entry.source})"
+    stages = f", {_vpp(table)} stages each" if _vpp(table) > 1 else ""
+    span = spans.longest_rank_span
     yield (
-        f"{table.n_ranks} ranks, {table.n_microbatches} micro-batches: makespan "
+        f"{table.n_ranks} ranks{stages}, {table.n_microbatches} micro-batches: makespan "
         f"{spans.makespan:g}, bubble {idle.max():g} (smallest {idle.min():g}, mean "
         f"{idle.mean():g}), {spans.bubble_over_makespan:.1%} of the makespan, "
         f"{spans.bubble_over_ideal:.1%} of the ideal time"
     )
+    if span < spans.makespan:
+        own = (spans.rank_span - spans.busy).max()
+        yield f"longest span of a rank, from its own start to its own end: {span:g}, idle {own:g}"
     held = {after: int(peak.max()) for after, peak in spans.peak_activations.items()}
     yield (
         f"activations of at most {held['I']} chunks on a rank if freed after I, {held['W']} if "
         f"after W; {table.param_copies} cop{'y' if table.param_copies == 1 else 'ies'} of the "
-        "parameters"
+        f"parameters; {int(p2p_sends(table).sum())} transfers between ranks"
     )
     form = entry.closed
     if form is not None:

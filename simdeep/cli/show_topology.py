@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 def topology_json(topology: Topology) -> dict[str, Any]:
     """A cluster as one object in SI base units."""
-    return topology.to_dict() | {"counts": topology.counts()}
+    from simdeep.spec.fabric_cost import cost_table
+
+    return topology.to_dict() | {
+        "counts": topology.counts(),
+        "fabric_cost": cost_table([topology]),
+    }
 
 
 def topology_tables(topology: Topology) -> Iterator[RenderableType]:
@@ -29,6 +34,7 @@ def topology_tables(topology: Topology) -> Iterator[RenderableType]:
     yield Text(f"{topology.name}: {about}; ${topology.usd_per_gpu_hour:,.2f} a GPU-hour.\n")
     yield from titled("Cluster (bandwidths of one GPU and direction)", _cluster(topology))
     yield from titled(f"GPU: {topology.gpu.name}", _gpu(topology))
+    yield from titled("Fabric: switches, links between them, and cost", _cost(topology))
     if topology.overrides:
         yield from titled("Elements that differ", _overrides(topology))
 
@@ -76,6 +82,34 @@ def _gpu(topology: Topology) -> Table:
     }
     for key, (name, value) in rows.items():
         table.add_row(name, value, gpu.sources.get(key, ""))
+    return table
+
+
+def _cost(topology: Topology) -> Table:
+    """This fabric beside those of the published comparison, as counted and priced here."""
+    from simdeep.report.tables import grid
+    from simdeep.spec.fabric_cost import cost_table
+
+    table = grid("fabric", "endpoints>", "switches>", "links>", "M$>", "k$ each>", "published M$>")
+    rows = cost_table([topology])
+    for i, row in enumerate(rows):
+        published = row["published_cost_musd"]
+        table.add_row(
+            row["name"],
+            f"{row['endpoints']:,}",
+            f"{row['switches']:,}",
+            f"{row['links']:,}",
+            f"{row['cost_musd']:,.1f}",
+            f"{row['kusd_per_endpoint']:.2f}",
+            "" if published is None else f"{published:,.1f}",
+        )
+        if i == 0:
+            table.add_section()
+    table.caption = (
+        "M$, k$ each: by fitted list prices, GPUs and NICs apart. Below the line: arXiv "
+        "2505.09343v2, table 3, as built and priced here."
+    )
+    table.caption_justify = "left"
     return table
 
 

@@ -33,13 +33,21 @@ def queues(rank: Any, stream: Any, n_streams: int, stream_at: Any, head: Any, n:
 
 
 @njit
-def group_sizes(group: Any, n_groups: int) -> Any:
-    """Members of each group."""
-    sizes = np.zeros(n_groups, np.int64)
+def number_groups(group: Any, most: int) -> Any:
+    """Groups, of ids up to `most`, numbered as they first appear (-1: none), and their sizes."""
+    number = np.full(most + 1, -1, np.int32)
+    sizes = np.zeros(min(most + 1, len(group)), np.int64)
+    found = np.full(len(group), -1, np.int32)
+    n_groups = 0
     for row in range(len(group)):
-        if group[row] >= 0:
-            sizes[group[row]] += 1
-    return sizes
+        g = group[row]
+        if g >= 0:
+            if number[g] < 0:
+                number[g] = n_groups
+                n_groups += 1
+            found[row] = number[g]
+            sizes[number[g]] += 1
+    return found, sizes[:n_groups].copy()
 
 
 @njit

@@ -20,13 +20,14 @@ WORTHWHILE = 100_000
 """Tasks from which on a second thread saves more than it costs."""
 
 _SMALLEST = 0.2  # of all tasks, that a half must have to be worth a thread
+_MOST_CROSSING = 0.02  # of all tasks, in crossing groups: with more of them halves meet early
 
 
 def halves(tasks: Tasks) -> Bool | None:
     """For each rank whether it belongs to the second half; None where a cut is not worthwhile."""
     if tasks.n < WORTHWHILE or len(tasks.ranks) < 2:
         return None
-    root = _components(tasks)
+    root = components(tasks)
     names, part = np.unique(root, return_inverse=True)
     if len(names) < 2:
         return None
@@ -37,7 +38,11 @@ def halves(tasks: Tasks) -> Bool | None:
         lighter = int(loads[1] < loads[0])
         loads[lighter] += sizes[piece]
         second[piece] = bool(lighter)
-    return second[part] if min(loads) >= _SMALLEST * tasks.n else None
+    cut = second[part]
+    missing = members_by_half(tasks, cut)
+    crossing = missing[:, (missing > 0).all(axis=0)].sum()
+    worthwhile = min(loads) >= _SMALLEST * tasks.n and crossing <= _MOST_CROSSING * tasks.n
+    return cut if worthwhile else None
 
 
 def members_by_half(tasks: Tasks, second: Bool) -> npt.NDArray[np.int32]:
@@ -55,7 +60,7 @@ def _tasks_of_ranks(tasks: Tasks) -> I64:
     return weights.astype(np.int64)
 
 
-def _components(tasks: Tasks) -> I64:
+def components(tasks: Tasks) -> I64:
     """Ranks joined by dependencies, ports and groups, the widest groups left out.
 
     Groups are taken in by size, smallest first, for as long as ranks remain that nothing joins.

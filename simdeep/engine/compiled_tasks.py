@@ -49,7 +49,7 @@ USE = np.dtype([("ns", "f8"), ("port", "i8")])
 
 STREAM = np.dtype(
     {
-        "names": "left duration rated_at head stop rank running queued".split(),
+        "names": ["left", "duration", "rated_at", "head", "stop", "rank", "running", "queued"],
         "formats": ["f8", "f8", "i8", "i8", "i8", "i4", "i1", "i1"],
         "offsets": [0, 8, 16, 24, 32, 40, 44, 45],
         "itemsize": _LINE,
@@ -61,11 +61,11 @@ STREAM = np.dtype(
 """
 
 RANK = np.dtype(
-    [(name, "i4") for name in "computing draw sms_held first stop touched".split()], align=True
+    [(name, "i4") for name in ("computing", "draw", "sms_held", "first", "stop", "touched")]
 )
 """What runs on a rank, and its streams `first`..`stop`."""
 
-PORT = np.dtype([(name, "i4") for name in "users first touched".split()], align=True)
+PORT = np.dtype([(name, "i4") for name in ("users", "first", "touched")])
 """Users of a port: how many, and the first of their list."""
 
 _MOST = 2**31 - 1
@@ -169,15 +169,12 @@ def _numbered(group: I32) -> tuple[I32, I64]:
     from simdeep.engine import compiled_build as build
 
     most = int(group.max(initial=-1))
-    if most < 4 * len(group) + 1024:
-        sizes = build.group_sizes(group, most + 1)
-        used = np.flatnonzero(sizes)
-        number = np.cumsum(sizes > 0, dtype=np.int32) - 1
-        return np.where(group >= 0, number[group] if most >= 0 else -1, -1), sizes[used]
-    inside = np.flatnonzero(group >= 0)
-    _, numbers, sizes = np.unique(group[inside], return_inverse=True, return_counts=True)
-    found = np.full(len(group), -1, np.int32)
-    found[inside] = numbers
+    if most >= 4 * len(group) + 1024:  # too sparse for a table
+        inside = np.flatnonzero(group >= 0)
+        group = group.copy()
+        group[inside] = np.unique(group[inside], return_inverse=True)[1]
+        most = int(group.max(initial=-1))
+    found, sizes = build.number_groups(group, most)
     return found, sizes
 
 

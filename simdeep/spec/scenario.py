@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar
 
 import simdeep
 from simdeep.errors import InputError, Problem
+from simdeep.spec.fault_schema import Fault, Reliability
+from simdeep.spec.faults import read_faults, with_faults, without_faults
 from simdeep.spec.layout import Layout, StageSpec, auto_stages, stages_from_counts
 from simdeep.spec.model import Model, load_model, model_catalogue
 from simdeep.spec.resources import ResourceKind, catalogue, find_resource, nearest
@@ -50,7 +52,9 @@ class Scenario:
 
     `layers` are the decoder layers of an `fb-pair` (empty for `train`, whose layers lie in
     `layout.stages`). A pair's `train` has the options of its chunks, and one micro-batch a rank.
-    `calibration` and `routing_file` are files, or None for the GPU's own and for none.
+    `topology` has the `faults` as overrides. `reliability` is None where nobody asks for effective
+    training time. `calibration` and `routing_file` are files, or None for the GPU's own and for
+    none.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Scenario:
     simulate: Simulate
     price: Price
     goal: Goal
+    faults: tuple[Fault, ...]
+    reliability: Reliability | None
     calibration: Path | None
     routing_file: Path | None
     fields: TrainScenario | PairScenario
@@ -94,6 +100,18 @@ class Scenario:
         first = ["kind", "model", "topology", "layout", "layers", "train"]
         order = [key for key in first if key in plain] + [key for key in plain if key not in first]
         return {key: plain[key] for key in order}
+
+    def with_seed(self, seed: int) -> Scenario:
+        """The same scenario under another seed of every random draw."""
+        simulate = self.simulate.model_copy(update={"seed": seed})
+        fields = self.fields.model_copy(update={"simulate": simulate})
+        return dataclasses.replace(self, simulate=simulate, fields=fields)
+
+    def without_faults(self) -> Scenario:
+        """The same scenario on a cluster in which nothing of `faults` is wrong."""
+        fields = self.fields.model_copy(update={"faults": ()})
+        topology = without_faults(self.topology, self.faults)
+        return dataclasses.replace(self, faults=(), topology=topology, fields=fields)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -148,6 +166,7 @@ def load_scenario(path_or_name: str | Path, overrides: Mapping[str, str] | None 
     if kind not in SCENARIO_KINDS:
         _report_kind(kind, report)
         data["kind"] = "train"
+    read_faults(data, report)
     fields = check_fields(fields_type, data, report)
     return _Resolver(path, fields, report).scenario()
 
@@ -183,11 +202,12 @@ class _Resolver:
         if self.report.problems or model is None or topology is None:
             raise InputError(self.report.problems)
         layout, resolved = self._layout(model, topology)
+        node_lost = any(fault.lost for fault in fields.faults)
         return Scenario(
             name=self.path.stem,
             kind=fields.kind,
             model=model,
-            topology=topology,
+            topology=with_faults(topology, fields.faults),
             layout=layout,
             layers=self._pair_layers(),
             train=self._train(layout.dp),
@@ -196,6 +216,8 @@ class _Resolver:
             simulate=fields.simulate,
             price=resolved.price,
             goal=fields.goal,
+            faults=fields.faults,
+            reliability=fields.reliability or (Reliability() if node_lost else None),
             calibration=calibration,
             routing_file=routing_file,
             fields=resolved,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from simdeep.spec.faults import check_faults
 from simdeep.spec.model import Gqa, Mla, Model, MoeFfn
 from simdeep.spec.scenario_schema import (
     ChunkOptions,
@@ -13,28 +12,14 @@ from simdeep.spec.scenario_schema import (
     Train,
     TrainScenario,
 )
+from simdeep.spec.schedules import SCHEDULE_RULES, ScheduleRule
 from simdeep.spec.topology import Topology
 from simdeep.spec.validate import Reporter
 
+_SEARCHED = ScheduleRule(vpp=(1, None))
+"""Rules of a schedule yet to be found."""
+
 DEGREES = "layout.dp layout.pp layout.tp layout.cp topology"
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleRule:
-    """What a pipeline schedule asks of a layout."""
-
-    even_pp: bool
-    even_microbatches: bool
-    min_microbatches_per_rank: int
-    """Micro-batches needed for each pipeline rank; 0: one is enough for the whole pipeline."""
-
-
-SCHEDULE_RULES = {
-    "1f1b": ScheduleRule(False, False, 0),
-    "zb1p": ScheduleRule(False, False, 0),
-    # Both directions must fill the pipeline: dualpipe.py asserts num_chunks >= num_ranks * 2.
-    "dualpipe": ScheduleRule(True, True, 2),
-}
 
 
 def derive_dp(layout: LayoutFields, topology: Topology) -> int:
@@ -57,6 +42,8 @@ def check_scenario(
         dp = derive_dp(layout, topology)
         _check_gpus(layout, dp, topology, report, whole=isinstance(fields, TrainScenario))
         _check_gpu_type(chunk, topology, report)
+        ranks = min(layout.tp * layout.cp * layout.pp * dp, topology.gpus)
+        check_faults(fields.faults, topology, ranks, fields.simulate.fold, report)
     if layout.dp is not None or topology is not None:
         _check_groups(layout, dp, report)
     _check_sequence(layout, chunk, report)
@@ -211,11 +198,11 @@ def _check_stages(layout: LayoutFields, model: Model, report: Reporter) -> None:
 
 
 def _check_schedule(layout: LayoutFields, dp: int, train: Train, report: Reporter) -> None:
-    rule, name, pp = SCHEDULE_RULES[train.schedule], train.schedule, layout.pp
+    rule, name, pp = SCHEDULE_RULES.get(train.schedule, _SEARCHED), train.schedule, layout.pp
     report.rule(
         "layout.vpp train.schedule",
-        f"is {layout.vpp}; {name} has one stage a rank in each direction, so it must be 1",
-        layout.vpp != 1,
+        f"is {layout.vpp}; {name} has {rule.vpp_words}, so it must be {rule.vpp_text}",
+        not rule.takes_vpp(layout.vpp),
     )
     report.rule(
         "layout.pp train.schedule",
@@ -232,7 +219,7 @@ def _check_schedule(layout: LayoutFields, dp: int, train: Train, report: Reporte
     )
     if not whole:
         return
-    microbatches, least = train.gbs // per_step, rule.min_microbatches_per_rank * pp
+    microbatches, least = train.gbs // per_step, rule.microbatches_per_rank * pp
     keys += " train.schedule"
     given = f"is {train.gbs}, which makes gbs/(dp*mbs) = {microbatches} micro-batches; {name}"
     enough = report.rule(
@@ -262,4 +249,10 @@ def _check_pair(fields: PairScenario, model: Model, report: Reporter) -> None:
         "layers.count layers.first model",
         f"layers {fields.layers.first}..{end - 1}; {model.name} has 0..{model.n_layers - 1}",
         end > model.n_layers,
+    )
+    report.rule(
+        "simulate.fold routing.kind",
+        "is false, but a pair on recorded routing has the loads of one GPU only; set "
+        "routing.kind=gate",
+        fields.routing.kind == "recorded" and not fields.simulate.fold,
     )

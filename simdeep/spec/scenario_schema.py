@@ -10,10 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simdeep.spec.fault_schema import Fault, Reliability
 from simdeep.spec.scenario_types import (
     Degree,
     Precision,
     Recompute,
+    ScheduleField,
+    Skew,
     Stages,
     StateDtype,
     UsdPerHour,
@@ -129,8 +132,9 @@ class ChunkOptions(Section):
 class Train(ChunkOptions):
     """One training step."""
 
-    schedule: Literal["1f1b", "zb1p", "dualpipe"] = Field(
-        default="1f1b", description="pipeline schedule"
+    schedule: ScheduleField = Field(
+        default="1f1b",
+        description="pipeline schedule, also by torch's class names; auto: searched for this step",
     )
     gbs: Annotated[int, Field(ge=1, le=1 << 30)] = Field(
         description="sequences of a global batch",
@@ -154,10 +158,10 @@ class Routing(Section):
         description="balanced: every expert gets the same; gate: drawn from a gate; recorded: "
         "loads from a file",
     )
-    skew: Annotated[float, Field(ge=0, le=10)] | None = Field(
+    skew: Skew | None = Field(
         default=None,
-        description="gate: standard deviation of the experts' popularity in logits (0: all alike); "
-        "by default as uneven as DeepSeek's H800 trace",
+        description="gate: standard deviation of the experts' popularity in logits (0: all alike), "
+        "or zipf:1.2, popularity by Zipf's law; by default as uneven as DeepSeek's H800 trace",
     )
     draws: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=24,
@@ -231,6 +235,14 @@ class ScenarioFields(Section):
     simulate: Simulate = Field(default=Simulate(), description="how the simulation runs")
     price: Price = Field(default=Price(), description="money")
     goal: Goal = Field(default=Goal(), description="what the job is for")
+    faults: tuple[Fault, ...] = Field(
+        default=(), description="GPUs, NICs and nodes that are slow, broken or lost"
+    )
+    reliability: Reliability | None = Field(
+        default=None,
+        description="how often the cluster fails, for effective training time; by default only "
+        "looked at if a node is lost",
+    )
     calibration: str | None = Field(
         default=None,
         description="measured efficiencies: shipped name or path; by default the GPU's own",
@@ -252,6 +264,66 @@ class PairScenario(ScenarioFields):
         description="layers of the pair", examples=[{"first": 0, "count": 1}]
     )
     train: ChunkOptions = Field(default=ChunkOptions(), description="how the chunks run")
+
+
+class AllToAllFields(Section):
+    """One dispatch and combine of an expert-parallel group by itself."""
+
+    ep: Degree = Field(default=64, description="GPUs of the group: whole nodes, or part of one")
+    tokens: Annotated[int, Field(ge=1, le=1 << 24)] = Field(
+        default=4096, description="tokens that each GPU sends"
+    )
+    mode: Literal["normal", "low-latency"] = Field(
+        default="normal",
+        description="normal: high-throughput kernels, a copy for each node; low-latency: a message "
+        "for each expert, no SMs held",
+    )
+    comm_sms: Annotated[int, Field(ge=0)] = Field(
+        default=20, description="normal: SMs that copy tokens"
+    )
+    max_nodes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="nodes a token may use; by default as the model's gate has it"
+    )
+    placement: str = Field(
+        default="contiguous",
+        description="experts' GPUs: contiguous, eplb, search, or a file with the experts of each "
+        "rank",
+    )
+    redundant: Annotated[int, Field(ge=0, le=1 << 16)] = Field(
+        default=0, description="replicas placed beside the experts"
+    )
+    ecmp: Literal["static", "hashed", "adaptive"] = Field(
+        default="static", description="how flows choose among equal ways through the fabric"
+    )
+    node_stride: Degree = Field(
+        default=1, description="the group takes every so-many-th node of the cluster"
+    )
+    dtype: Literal["fp8", "bf16"] = Field(default="fp8", description="dispatched tokens' format")
+    draws: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None,
+        description="routing draws, or dispatches of a trace, to average; by default 1, or up to 16"
+        " of a trace",
+    )
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
+        default=0, description="seed of routing and of hashed routes"
+    )
+
+
+class AllToAllScenario(Section):
+    """`kind: alltoall`: one expert dispatch and combine, for `simdeep alltoall`."""
+
+    kind: Literal["alltoall"] = Field(description="what to simulate", examples=["alltoall"])
+    model: str = Field(
+        description="model: shipped name, or path of a Hugging Face config.json",
+        examples=["deepseek-v3"],
+    )
+    topology: str = Field(
+        description="cluster: shipped name, or path of a topology file", examples=["h800-2048"]
+    )
+    alltoall: AllToAllFields = Field(
+        default=AllToAllFields(), description="the dispatch and combine"
+    )
+    routing: Routing = Field(default=Routing(), description="expert routing")
 
 
 SCENARIO_KINDS: dict[str, type[TrainScenario] | type[PairScenario]] = {

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from simdeep.spec.resources import nearest
+from simdeep.spec.schedules import canonical_schedule
 from simdeep.units import parse_quantity
 
 Degree: TypeAlias = Annotated[int, Field(ge=1, le=1 << 20)]
 Precision: TypeAlias = Literal["bf16", "fp8"]
 StateDtype: TypeAlias = Literal["fp32", "bf16", "fp16", "fp8"]
+ScheduleName: TypeAlias = Literal[
+    "gpipe",
+    "1f1b",
+    "interleaved-1f1b",
+    "interleaved-1f1b-overlap",
+    "zb1p",
+    "zb-h2",
+    "interleaved-zb",
+    "zb-v",
+    "v-half",
+    "v-min",
+    "dualpipe",
+    "dualpipev",
+    "auto",
+]
 RecomputeOp: TypeAlias = Literal["norm", "mla_up", "swiglu", "selective", "full"]
 
 RECOMPUTE: tuple[str, ...] = get_args(RecomputeOp)
+
+MAX_ZIPF = 5.0
+"""Largest exponent of a Zipf law of experts' popularity."""
 
 
 def _read_recompute(value: Any) -> tuple[str, ...]:
@@ -33,6 +53,11 @@ def _read_recompute(value: Any) -> tuple[str, ...]:
     return tuple(op for op in RECOMPUTE if op in names)
 
 
+def _read_schedule(value: Any) -> Any:
+    """A schedule by any of its names, as the canonical one."""
+    return canonical_schedule(value) or value if isinstance(value, str) else value
+
+
 def _read_stages(value: Any) -> Any:
     """`auto`, or decoder layers per stage."""
     if value == "auto":
@@ -45,9 +70,32 @@ def _read_stages(value: Any) -> Any:
     return tuple(value)
 
 
+def _read_skew(value: Any) -> Any:
+    """A number, or `zipf:NUMBER`; `normal:NUMBER` is the number."""
+    if not isinstance(value, str):
+        return value
+    kind, colon, text = value.rpartition(":")
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if value == "uniform":
+        return 0.0
+    if not math.isfinite(number) or kind not in ("", "normal", "zipf") or (colon and not kind):
+        raise ValueError(f"{value!r} is not a number, zipf:NUMBER or uniform")
+    if kind != "zipf":
+        return number
+    if not 0 <= number <= MAX_ZIPF:
+        raise ValueError(f"{value!r}: the exponent must be from 0 to {MAX_ZIPF:g}")
+    return f"zipf:{number:g}"
+
+
 def _read_price(value: Any) -> Any:
     return parse_quantity(value, "price") if isinstance(value, str) else value
 
+
+ScheduleField: TypeAlias = Annotated[ScheduleName, BeforeValidator(_read_schedule)]
+"""A schedule, also by its other names; `auto` searches one for the scenario's own costs."""
 
 Stages: TypeAlias = Annotated[
     Literal["auto"] | tuple[int, ...],
@@ -57,6 +105,20 @@ Stages: TypeAlias = Annotated[
             "anyOf": [
                 {"const": "auto"},
                 {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            ]
+        }
+    ),
+]
+Skew: TypeAlias = Annotated[
+    # Tagged, so that a wrong number is one problem and not one of each form.
+    Annotated[float, Field(ge=0, le=10), Tag("number")] | Annotated[str, Tag("law")],
+    Discriminator(lambda value: "law" if isinstance(value, str) else "number"),
+    BeforeValidator(_read_skew),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 10},
+                {"type": "string", "pattern": "^(uniform|(normal|zipf):[0-9.]+)$"},
             ]
         }
     ),

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from simdeep.spec.schedules import SCHEDULE_RULES
+
 
 @pytest.fixture(scope="module")
 def compared(cli, scenarios):
@@ -67,3 +69,36 @@ def test_out_writes_charts(cli, scenarios, tmp_path):
     }
     rows = json.loads((out / "comparison.json").read_text())["schedules"]
     assert [row["schedule"] for row in rows] == ["zb1p", "1f1b"]
+
+
+def test_all_schedules_on_equal_devices_and_with_equal_stages(cli, scenarios):
+    given = ("--set", "layout.pp=2", "--set", "layout.vpp=1")
+    found = json.loads(
+        cli("compare", scenarios["moe"], *given, "--schedules", "all", "--json").stdout
+    )
+    assert [row["schedule"] for row in found["schedules"]] == list(SCHEDULE_RULES)
+    for key in ("equal_devices", "equal_stages"):
+        rows = {row["schedule"]: row for row in found[key] if row["supported"]}
+        assert set(rows) == set(SCHEDULE_RULES)
+        for row in rows.values():
+            assert row["ranks" if key == "equal_devices" else "stages"] == 2
+            assert row["stages"] == row["ranks"] * row["stages_per_rank"] // row["parameter_copies"]
+            busy = [row["unit"]["makespan"] - idle for idle in row["unit"]["bubble"]]
+            shares = max(1, row["stages_per_rank"] // row["parameter_copies"])
+            microbatches = max(rows["gpipe"]["activation_shares"]["I"])
+            per_rank = 1 if key == "equal_devices" else shares
+            assert busy == pytest.approx([3 * microbatches * per_rank] * row["ranks"])
+    devices = {row["schedule"]: row for row in found["equal_devices"]}
+    assert devices["zb-v"]["unit"]["longest_rank_span"] < devices["1f1b"]["unit"]["makespan"]
+    assert max(devices["dualpipe"]["parameter_shares"]) == 2
+    assert max(devices["dualpipev"]["parameter_shares"]) == 1
+
+
+def test_replays_with_stage_costs_come_close_to_the_simulation(cli, scenarios):
+    found = json.loads(cli("compare", scenarios["moe"], "--schedules", "all", "--json").stdout)
+    steps = {row["schedule"]: row["step_time_s"] for row in found["schedules"] if row["supported"]}
+    replays = [row for row in found["equal_devices"] if row["supported"] and row["real"]]
+    real = {row["schedule"]: row["real"]["makespan"] for row in replays}
+    assert set(real) == set(steps)
+    for name, makespan in real.items():
+        assert 0.5 * steps[name] < makespan < 1.1 * steps[name], name  # without the step's end

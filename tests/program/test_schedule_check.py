@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdeep.errors import InputError
@@ -18,6 +18,7 @@ from simdeep.program.schedule import (
     schedule_names,
     schedule_problems,
 )
+from simdeep.spec.schedules import SCHEDULE_RULES
 
 NAMES = ["1f1b", "zb1p", "dualpipe"]
 
@@ -132,6 +133,10 @@ def test_wrong_tables_are_refused(table, words):
         ("1f1b", 0, 4, 1, "pp is 0, allowed: 1 or more"),
         ("zb1p", 4, 0, 1, "microbatches is 0, allowed: 1 or more"),
         ("1f1b", 4, 8, 2, "one stage a rank"),
+        ("interleaved-1f1b", 4, 8, 1, "several stages a rank; vpp is 1, allowed: 2 or more"),
+        ("zb-v", 4, 8, 3, "two stages a rank, in a V; vpp is 3, allowed: 2"),
+        ("dualpipev", 4, 7, 2, "microbatches is 7, allowed: 8 or more"),
+        ("zb-h2", 4, 8, 2, "vpp is 2, allowed: 1"),
         ("pair", 2, 2, 1, "exactly 1 rank"),
         ("pair", 1, 3, 1, "exactly 2 micro-batches"),
     ],
@@ -150,9 +155,63 @@ def test_all_problems_of_a_size_are_named_at_once():
 
 
 def test_names_and_aliases():
-    assert schedule_names() == ("1f1b", "zb1p", "dualpipe", "pair")
-    for alias, name in (("ZB-H1", "zb1p"), ("zb_h1", "zb1p"), ("DualPipe", "dualpipe")):
-        assert find_schedule(alias).name == name
-    assert find_schedule("Schedule1F1B").name == "1f1b"
+    assert schedule_names() == (
+        "gpipe",
+        "1f1b",
+        "interleaved-1f1b",
+        "interleaved-1f1b-overlap",
+        "zb1p",
+        "zb-h2",
+        "interleaved-zb",
+        "zb-v",
+        "v-half",
+        "v-min",
+        "dualpipe",
+        "dualpipev",
+        "pair",
+    )
     with pytest.raises(InputError, match="did you mean dualpipe"):
         find_schedule("dualpip")
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("ZB-H1", "zb1p"),
+        ("zb_h1", "zb1p"),
+        ("DualPipe", "dualpipe"),
+        ("Schedule1F1B", "1f1b"),
+        ("schedulegpipe", "gpipe"),
+        ("ScheduleInterleaved1F1B", "interleaved-1f1b"),
+        ("INTERLEAVED1F1B", "interleaved-1f1b"),
+        ("ScheduleInterleavedZeroBubble", "interleaved-zb"),
+        ("ScheduleZBVZeroBubble", "zb-v"),
+        ("zbv", "zb-v"),
+        ("ScheduleDualPipeV", "dualpipev"),
+        ("V_Half", "v-half"),
+        ("fb_pair", "pair"),
+    ],
+)
+def test_other_ways_to_write_a_name(alias, name):
+    assert find_schedule(alias).name == name
+
+
+@settings(deadline=None)  # the first of the V family loads compiled code
+@given(st.sampled_from(list(SCHEDULE_RULES)), st.integers(1, 9), st.integers(1, 20), st.data())
+def test_every_schedule_passes_at_every_size_it_takes(name, pp, microbatches, data):
+    vpp = data.draw(st.integers(1, 4))
+    if schedule_problems(name, pp, microbatches, vpp):
+        rule = SCHEDULE_RULES[name]
+        assert (
+            not rule.takes_vpp(vpp)
+            or (rule.even_pp and pp % 2)
+            or (rule.even_microbatches and microbatches % 2)
+            or microbatches < rule.microbatches_per_rank * pp
+        )
+        return
+    table = build_table(name, pp, microbatches, vpp)
+    assert table.name == name
+    assert (table.n_ranks, table.n_microbatches) == (pp, microbatches)
+    assert table.n_stages == pp * vpp
+    assert table.param_copies == (SCHEDULE_RULES[name].parameter_copies if pp > 1 else 1)
+    check(table)

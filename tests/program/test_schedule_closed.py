@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdeep.program.schedule import Costs, Uniform, build_table, find_schedule, replay
@@ -110,3 +110,70 @@ def test_activation_forms_hold_rank_by_rank(half, more):
             expected = [form.activations(pp, microbatches, rank, freed) for rank in range(pp)]
             assert list(peaks) == expected
         assert table.param_copies == form.param_copies
+
+
+def forms(pp, c, vpp):
+    """Bubbles of the other schedules: published, of a rank over the makespan or its own span."""
+    b = c.i + c.w
+    fb = c.f + b if c.fb is None else c.fb
+    return {
+        "gpipe": (pp - 1) * (c.f + b),
+        "interleaved-1f1b": (pp - 1) * (c.f + b),
+        "interleaved-1f1b-overlap": (pp - 1) * (c.f + b),
+        "interleaved-zb": (pp - 1) * (c.f + b - 2 * c.w),
+        "zb-h2": (pp - 1) * (c.f + c.i - 2 * c.w),
+        "zb-v": 0.0,
+        "v-half": (3 * pp - (4 if pp % 2 else 3)) * c.f,
+        "v-min": (4 * pp - (3 if pp % 3 == 0 else 5)) * c.f,
+        "dualpipev": (pp - 1) * (fb + b - 3 * c.w),
+    }
+
+
+COSTS = [Uniform(1, 1, 1), Uniform(2, 2, 1), Uniform(2, 3, 2), Uniform(4, 4, 3, 8)]
+
+
+@pytest.mark.parametrize(("pp", "more"), [(2, 0), (3, 4), (4, 0), (5, 7), (6, 4), (8, 4), (9, 9)])
+@pytest.mark.parametrize("c", COSTS)
+@pytest.mark.parametrize("name", list(forms(4, COSTS[0], 2)))
+def test_other_closed_forms_hold_where_their_conditions_do(name, c, pp, more):
+    entry = find_schedule(name)
+    form, vpp, microbatches = entry.closed, entry.default_vpp, 2 * pp + more
+    if form.unmet(pp, microbatches, c):
+        assert c != COSTS[0]
+        return
+    spans = replay(build_table(name, pp, microbatches, vpp), Costs(c.f, c.i, c.w, c.fb))
+    idle = spans.rank_span - spans.busy if form.own_span else spans.idle
+    assert form.bubble(pp, c) == pytest.approx(forms(pp, c, vpp)[name])
+    assert idle.max() == pytest.approx(form.bubble(pp, c), abs=1e-9)
+    assert spans.makespan == pytest.approx(form.makespan(pp, microbatches, c, vpp))
+
+
+def test_zero_is_the_span_of_a_rank_not_the_makespan():
+    for name, vpp in (("zb-h2", 1), ("zb-v", 2)):
+        form = find_schedule(name).closed
+        spans = replay(build_table(name, 8, 20, vpp))
+        assert form.own_span
+        assert (spans.rank_span == spans.busy).all()
+        assert spans.makespan == spans.longest_rank_span + 7
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(list(forms(4, COSTS[0], 2))),
+    pp=st.integers(1, 8),
+    more=st.integers(0, 12),
+    vpp=st.integers(2, 4),
+)
+def test_other_activation_forms_hold(name, pp, more, vpp):
+    entry = find_schedule(name)
+    form = entry.closed
+    vpp = vpp if name.startswith("inter") else entry.default_vpp
+    microbatches = 2 * pp + more
+    peaks = replay(build_table(name, pp, microbatches, vpp)).peak_activations
+    for freed, peak in peaks.items():
+        expected = [form.activations(pp, microbatches, r, freed, vpp) for r in range(pp)]
+        if name in ("v-half", "v-min"):
+            assert freed == "I" or peak.max() == expected[0]
+            assert (peak <= expected).all()
+        else:
+            assert list(peak) == expected

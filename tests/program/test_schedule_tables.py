@@ -13,6 +13,8 @@ from simdeep.program.schedule import (
     peak_activations,
     replay,
 )
+from simdeep.program.schedule.interleaved import build_interleaved
+from simdeep.program.schedule.rounds import round_size
 
 SIZES = [(4, 8), (8, 20), (16, 120)]
 
@@ -76,16 +78,78 @@ def test_dualpipe_runs_as_drawn_but_for_some_lone_backwards_drawn_late():
 
 
 @pytest.mark.parametrize(
-    ("name", "costs", "makespan"),
+    ("name", "vpp", "fb", "makespan"),
     [
-        ("1f1b", Costs(), 81),
-        ("zb1p", Costs(), 67),
-        ("dualpipe", Costs(), 66),
-        ("dualpipe", Costs(fb=2), 52),
+        ("gpipe", 1, None, 81),
+        ("1f1b", 1, None, 81),
+        ("interleaved-1f1b", 2, None, 70.5),
+        ("zb1p", 1, None, 67),
+        ("zb-v", 2, None, 63.5),
+        ("dualpipe", 1, None, 66),
+        ("dualpipe", 1, 2, 52),
+        ("dualpipev", 2, None, 67),
     ],
 )
-def test_makespan_of_8_devices_and_20_microbatches(name, costs, makespan):
-    assert replay(build_table(name, 8, 20), costs).makespan == makespan
+def test_makespan_of_8_devices_and_20_microbatches(name, vpp, fb, makespan):
+    """F = I = W = 1 for an eighth of the model, wherever its stages are cut."""
+    part = 1 / vpp
+    costs = Costs(part, part, part, None if fb is None else fb * part)
+    assert replay(build_table(name, 8, 20, vpp), costs).makespan == makespan
+
+
+@pytest.mark.parametrize("vpp", [2, 3, 4])
+@pytest.mark.parametrize(("pp", "microbatches"), [(2, 6), (4, 8), (8, 24), (8, 64), (16, 48)])
+def test_interleaved_is_megatrons_order(pp, microbatches, vpp):
+    """get_schedule_table and get_pp_rank_microbatches of Megatron-LM's schedules.py, by hand."""
+    virtual = [
+        (first + k, chunk)
+        for first in range(0, microbatches, pp)
+        for chunk in range(vpp)
+        for k in range(pp)
+    ]
+    for name, more in (("interleaved-1f1b", 0), ("interleaved-1f1b-overlap", 1)):
+        table = build_table(name, pp, microbatches, vpp)
+        for rank in range(pp):
+            f = [Act("F", chunk * pp + rank, mb) for mb, chunk in virtual]
+            b = [Act("B", (vpp - 1 - chunk) * pp + rank, mb) for mb, chunk in virtual]
+            ahead = min((pp - rank - 1) * 2 + (vpp - 1) * pp + more, len(virtual))
+            steady = list(zip(f[ahead:], b, strict=False))
+            expected = f[:ahead]
+            expected += (
+                [Overlap(*pair) for pair in steady] if more else [a for p in steady for a in p]
+            )
+            assert list(table.rows[rank]) == expected + b[len(f) - ahead :]
+
+
+def test_uneven_rounds_leave_none_smaller_than_the_ranks():
+    """Megatron-LM's comment on its schedule table: PP 2, VP 2, 5 micro-batches in rounds of 3."""
+    row = build_interleaved(2, 5, 2, size=3).rows[1]
+    assert [a.mb for a in row if a.kind == "F"] == [0, 1, 2, 0, 1, 2, 3, 4, 3, 4]
+    assert [a.stage for a in row if a.kind == "F"] == [1, 1, 1, 3, 3, 3, 1, 1, 3, 3]
+    assert round_size(4, 11) == 6
+    assert [round_size(8, m) for m in (4, 8, 12, 20, 64)] == [4, 8, 12, 10, 8]
+
+
+@pytest.mark.parametrize(("pp", "microbatches"), [(4, 12), (8, 20), (16, 40), (6, 30), (9, 27)])
+def test_peaks_of_the_v_family_are_the_published_ones(pp, microbatches):
+    """Micro-batches of (pp + 4) // 3, (pp + 2) // 2 and pp (arXiv 2405.15362); a chunk is half."""
+    for name, most in (("v-min", (pp + 4) // 3), ("v-half", (pp + 2) // 2), ("zb-v", pp)):
+        table = build_table(name, pp, microbatches, 2)
+        assert peak_activations(table, "W").max() == 2 * most
+        assert peak_activations(table, "I").max() <= 2 * most
+
+
+@pytest.mark.parametrize(("pp", "microbatches"), [(4, 12), (8, 20), (8, 64)])
+def test_v_shaped_stages_turn_on_the_last_rank(pp, microbatches):
+    for name in ("zb-v", "v-half", "v-min", "dualpipev"):
+        table = build_table(name, pp, microbatches, 2)
+        assert table.stages_of == tuple((r, 2 * pp - 1 - r) for r in range(pp))
+        sends = p2p_sends(table)
+        assert sends.sum() == p2p_messages(pp, microbatches, 2, v_shaped=True)
+        assert (sends[[0, -1]].sum(axis=1) == 2 * microbatches).all()
+    for name in ("interleaved-1f1b", "interleaved-zb"):
+        sends = p2p_sends(build_table(name, pp, microbatches, 3))
+        assert sends.sum() == p2p_messages(pp, microbatches, 3)
 
 
 @pytest.mark.parametrize(("pp", "microbatches"), SIZES)

@@ -1,7 +1,7 @@
 """Text, CSV and grids: what is written reads back, what is wrong is named."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdeep.errors import InputError
@@ -11,9 +11,11 @@ from simdeep.program.schedule import (
     Overlap,
     Table,
     build_table,
+    find_schedule,
     from_csv,
     parse_cell,
     render_grid,
+    schedule_names,
     to_csv,
 )
 
@@ -33,9 +35,11 @@ def test_cells_in_torchs_notation(text, cell):
     assert str(cell) == text
 
 
-@given(st.sampled_from(["1f1b", "zb1p", "dualpipe"]), st.integers(1, 5), st.integers(0, 6))
+@settings(deadline=None)
+@given(st.sampled_from(schedule_names()[:-1]), st.integers(1, 5), st.integers(0, 6))
 def test_csv_reads_back(name, half, more):
-    table = build_table(name, 2 * half, 4 * half + 2 * more)
+    vpp = find_schedule(name).default_vpp
+    table = build_table(name, 2 * half, 4 * half + 2 * more, vpp)
     text = to_csv(table)
     assert from_csv(text, name=name) == table
     assert to_csv(from_csv(text)) == text

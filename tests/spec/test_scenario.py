@@ -69,7 +69,9 @@ def test_defaults_follow_from_model_and_topology():
     assert resolved["price"] == {"usd_per_gpu_hour": s.topology.usd_per_gpu_hour}
 
 
-@pytest.mark.parametrize("name", sorted(catalogue("scenarios")))
+@pytest.mark.parametrize(
+    "name", sorted(n for n in catalogue("scenarios") if not n.startswith("alltoall-"))
+)
 def test_resolved_reads_back_to_the_same_scenario(name, tmp_path):
     scenario = load_scenario(name)
     again = reread(scenario, tmp_path)
@@ -248,7 +250,7 @@ def test_schemas_are_json_and_every_field_says_what_it_means(kind):
 
 def test_scenario_schema_knows_every_key_of_the_shipped_files():
     schema = SCHEMAS["scenario"]()
-    of_kind = {"train": "TrainScenario", "fb-pair": "PairScenario"}
+    of_kind = {"train": "TrainScenario", "fb-pair": "PairScenario", "alltoall": "AllToAllScenario"}
     for path in catalogue("scenarios").values():
         data = YAML(typ="safe", pure=True).load(path.read_text())
         top = schema["$defs"][of_kind[data["kind"]]]

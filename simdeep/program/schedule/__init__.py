@@ -2,12 +2,11 @@
 
 from simdeep.program.schedule.actions import Act, Cell, Overlap, acts_of
 from simdeep.program.schedule.check import TableError, check
-from simdeep.program.schedule.closed import ClosedForm, Uniform, p2p_messages
+from simdeep.program.schedule.closed import ClosedForm, Size, Uniform, p2p_messages
 from simdeep.program.schedule.costs import Costs
 from simdeep.program.schedule.grid import render_grid
 from simdeep.program.schedule.registry import (
     Schedule,
-    Size,
     build_table,
     find_schedule,
     schedule_names,

@@ -6,18 +6,19 @@ from simdeep.program.schedule.actions import Act, Cell, Overlap
 from simdeep.program.schedule.table import Table
 
 
-class _RankRow:
+class RankRow:
     """The row of one rank while it is written.
 
-    `side` is DualPipe's phase: 0 the direction whose first stage lies in this rank's half of the
-    pipeline, 1 the one that comes from the other end.
+    Args:
+        stages: of DualPipe's phases 0 and 1. In DualPipe phase 0 is the direction whose first stage
+            lies in this rank's half of the pipeline, in DualPipeV the way there.
+        first: micro-batch that each phase begins with.
     """
 
-    def __init__(self, rank: int, pp: int, microbatches: int):
-        directions = (0, 1) if rank < pp // 2 else (1, 0)
-        self._stage = [rank if d == 0 else pp - 1 - rank for d in directions]
-        self._next_f = [d * (microbatches // 2) for d in directions]
-        self._next_b = list(self._next_f)
+    def __init__(self, stages: tuple[int, int], first: tuple[int, int]):
+        self._stage = stages
+        self._next_f = list(first)
+        self._next_b = list(first)
         self._late: list[Act] = []
         self._late_done = 0
         self.cells: list[Cell] = []
@@ -56,12 +57,15 @@ class _RankRow:
         self.cells.append(Overlap(self._take_f(f_side), self._take_b(b_side)))
 
 
-def _row(rank: int, pp: int, microbatches: int) -> tuple[Cell, ...]:
-    """The eight steps of `DualPipe.step` (github.com/deepseek-ai/DualPipe, dualpipe.py)."""
-    row = _RankRow(rank, pp, microbatches)
-    depth = min(rank, pp - 1 - rank)  # distance from the nearer end of the pipeline
-    inner = pp // 2 - 1 - depth  # distance from the middle pair of ranks
+def write_row(row: RankRow, depth: int, inner: int, per_phase: int) -> tuple[Cell, ...]:
+    """The eight steps of `DualPipe.step` (github.com/deepseek-ai/DualPipe, dualpipe.py).
 
+    Args:
+        row: the empty row.
+        depth: distance from the nearer end of the pipeline, in ranks.
+        inner: distance from the middle.
+        per_phase: micro-batches of each phase.
+    """
     for _ in range(2 * inner):  # 1: fill with the near direction
         row.f(0)
     for _ in range(depth + 1):  # 2: forwards of both directions
@@ -71,7 +75,7 @@ def _row(rank: int, pp: int, microbatches: int) -> tuple[Cell, ...]:
         row.i(1)
         row.w()
         row.f(1)
-    for step in range(microbatches // 2 - pp + depth + 1):  # 4: the steady state
+    for step in range(per_phase - 2 * inner - depth - 1):  # 4: the steady state
         if step == 0 and inner == 0:
             # The middle ranks leave the first pair unoverlapped: its forward must not wait.
             row.f(0)
@@ -102,6 +106,14 @@ def build_dualpipe(pp: int, microbatches: int) -> Table:
     Direction 0 has the first half of the micro-batches over stages 0..pp-1 on ranks 0..pp-1,
     direction 1 the other half on ranks pp-1..0. Every rank holds two stages.
     """
-    rows = tuple(_row(rank, pp, microbatches) for rank in range(pp))
+    half = microbatches // 2
+    rows = []
+    for rank in range(pp):
+        depth = min(rank, pp - 1 - rank)
+        stages, first = (rank, pp - 1 - rank), (0, half)
+        if rank >= pp // 2:
+            stages, first = stages[::-1], first[::-1]
+        row = RankRow(stages, first)
+        rows.append(write_row(row, depth, pp // 2 - 1 - depth, half))
     there = tuple(range(pp))
-    return Table("dualpipe", rows, pp, microbatches, (there, there[::-1]))
+    return Table("dualpipe", tuple(rows), pp, microbatches, (there, there[::-1]))

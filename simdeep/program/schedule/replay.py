@@ -8,12 +8,14 @@ unit the costs are (seconds, or forwards of one stage).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from simdeep.errors import DeadlockError
 from simdeep.program.schedule.actions import KINDS, Act, acts_of, needed_by
+from simdeep.program.schedule.advance import advance, compiled_advance
 from simdeep.program.schedule.costs import F64, Costs
 from simdeep.program.schedule.table import (
     I64,
@@ -25,6 +27,8 @@ from simdeep.program.schedule.table import (
 
 _F, _I, _W, _B = range(len(KINDS))
 _UNDONE = -1.0
+_COMPILE_ABOVE = 4_000
+"""Cells from which on loading compiled code costs less than running without it."""
 
 
 class StuckError(DeadlockError):
@@ -110,9 +114,9 @@ def _needs(table: Table, columns: Columns) -> _Needs:
         np.where(is_w, n + key, np.where(stage == last, key, n + key + m)),
     )
     sets = np.where(is_f, key, np.where(is_w, 2 * n, n + key))
-    holder = np.array(table.stage_ranks, dtype=np.int64)[mb * table.directions // m]
+    holder = np.array(table.stage_ranks, dtype=np.int64)
     source = np.clip(stage + np.where(is_f, -1, np.where(is_w, 0, 1)), 0, last)
-    away = np.take_along_axis(holder, source[:, None], axis=1)[:, 0] != columns.rank
+    away = holder[mb * table.directions // m, source] != columns.rank
     return _Needs(need, sets, away)
 
 
@@ -133,101 +137,42 @@ def replay(table: Table, costs: Costs | None = None) -> Spans:
     if table.window:
         done[:] = 0.0
         done[needs.sets] = _UNDONE
-    start, end = _run(
-        table,
-        _Steps(
-            took.tolist(),
-            needs.need[first].tolist(),
-            delay[first].tolist(),
-            needs.sets[first].tolist(),
-            dict(
-                zip(
-                    blocks.tolist(),
-                    zip(
-                        needs.need[second].tolist(),
-                        delay[second].tolist(),
-                        needs.sets[second].tolist(),
-                        strict=True,
-                    ),
-                    strict=True,
-                )
-            ),
-        ),
-        done.tolist(),
+    other = np.full((2, n_cells), -1)  # what a block's backward needs and sets
+    other[:, blocks] = needs.need[second], needs.sets[second]
+    other_delay = np.zeros(n_cells)
+    other_delay[blocks] = delay[second]
+    steps = (
+        (took, needs.need[first], delay[first], needs.sets[first]),
+        (other[0], other_delay, other[1]),
     )
-    cuts = columns.row_ptr[1:-1]
-    return Spans(
-        table, tuple(np.split(np.array(start), cuts)), tuple(np.split(np.array(end), cuts))
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Steps:
-    """The cells as plain lists, which a Python loop reads faster than arrays.
-
-    `second` has (need, delay, sets) of the backward of each cell that is a block.
-    """
-
-    took: list[float]
-    need: list[int]
-    delay: list[float]
-    sets: list[int]
-    second: dict[int, tuple[int, float, int]]
-
-
-def _run(table: Table, steps: _Steps, done: list[float]) -> tuple[list[float], list[float]]:
-    """Advance each rank until it must wait; setting an entry wakes the rank that waits for it."""
-    took, needs, delays, sets = steps.took, steps.need, steps.delay, steps.sets
-    second = steps.second
-    row_ptr = table.columns.row_ptr.tolist()
-    at = row_ptr[:-1]
-    clock = [0.0] * table.n_ranks
-    start, end = [0.0] * len(took), [0.0] * len(took)
-    sleeper: dict[int, int] = {}
-    ready = list(range(table.n_ranks))
-    while ready:
-        rank = ready.pop()
-        now, index, stop = clock[rank], at[rank], row_ptr[rank + 1]
-        while index < stop:
-            need = needs[index]
-            if need >= 0:
-                arrival = done[need]
-                if arrival < 0:
-                    sleeper[need] = rank
-                    break
-                arrival += delays[index]
-                if arrival > now:
-                    now = arrival
-            block = second.get(index)
-            if block:
-                need, delay, _ = block
-                arrival = done[need]
-                if arrival < 0:
-                    sleeper[need] = rank
-                    break
-                arrival += delay
-                if arrival > now:
-                    now = arrival
-            start[index] = now
-            now += took[index]
-            entry = sets[index]
-            end[index] = done[entry] = now
-            if entry in sleeper:
-                ready.append(sleeper.pop(entry))
-            if block:
-                entry = block[2]
-                done[entry] = now
-                if entry in sleeper:
-                    ready.append(sleeper.pop(entry))
-            index += 1
-        at[rank], clock[rank] = index, now
-    waiting = [(rank, at[rank]) for rank in range(table.n_ranks) if at[rank] < row_ptr[rank + 1]]
+    start, end, at, done = _run(columns.row_ptr, *steps[0], *steps[1], done)
+    stops = columns.row_ptr[1:]
+    waiting = [(rank, int(at[rank])) for rank in np.flatnonzero(at < stops).tolist()]
     if waiting:
         raise _stuck(table, waiting, done)
-    return start, end
+    cuts = columns.row_ptr[1:-1]
+    return Spans(table, tuple(np.split(start, cuts)), tuple(np.split(end, cuts)))
 
 
-def _stuck(table: Table, waiting: list[tuple[int, int]], done: list[float]) -> StuckError:
+def _run(*inputs: npt.NDArray[Any]) -> tuple[F64, F64, I64, F64]:
+    """`advance` on arrays: as it stands for a small table, compiled for a large one."""
+    row_ptr, took, *_, done = inputs
+    ranks, cells = len(row_ptr) - 1, len(took)
+    sleeper = np.full(len(done), -1)
+    outputs = (row_ptr[:-1].copy(), np.zeros(ranks), sleeper, np.zeros(cells), np.zeros(cells))
+    if cells > _COMPILE_ABOVE:
+        arrays = (*inputs, *outputs)
+        compiled_advance()(*arrays)
+        *_, done, at, _, _, start, end = arrays
+        return start, end, at, done
+    # Python reads lists faster than arrays, and needs no compiler to be loaded.
+    lists = [array.tolist() for array in (*inputs, *outputs)]
+    advance(*lists)
+    *_, done_list, at_list, _, _, start_list, end_list = lists
+    return (np.array(start_list), np.array(end_list), np.array(at_list), np.array(done_list))
+
+
+def _stuck(table: Table, waiting: list[tuple[int, int]], done: F64) -> StuckError:
     """Say for each waiting rank which action it is at and which missing one holds it up."""
     lines = []
     where = []

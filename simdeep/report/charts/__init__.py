@@ -6,6 +6,7 @@ matplotlib is imported when a chart is drawn, never `pyplot`; call `save` to wri
 from simdeep.report.charts.bubble_curves import BubbleCurve, bubble_curves
 from simdeep.report.charts.canvas import new_figure, save
 from simdeep.report.charts.gantt import pipeline_gantt, pipeline_page
+from simdeep.report.charts.heatmap import gpu_heatmap
 from simdeep.report.charts.memory_by_rank import memory_by_rank
 from simdeep.report.charts.overlapped_block import overlapped_block, typical_block
 from simdeep.report.charts.where_time_goes import time_by_rank
@@ -13,6 +14,7 @@ from simdeep.report.charts.where_time_goes import time_by_rank
 __all__ = [
     "BubbleCurve",
     "bubble_curves",
+    "gpu_heatmap",
     "memory_by_rank",
     "new_figure",
     "overlapped_block",
