@@ -156,6 +156,11 @@ def schedule_table(scenario: Scenario) -> Table:
     """The schedule's table for the scenario's pipeline and micro-batches."""
     if scenario.kind == "fb-pair":
         return build_table("pair", 1, 2)
+    if scenario.train.schedule == "auto":
+        from simdeep.autoschedule import auto_table
+
+        machine = machine_of(scenario)
+        return auto_table(scenario, machine, jitter_of(scenario, machine))
     layout = scenario.layout
     return build_table(scenario.train.schedule, layout.pp, scenario.microbatches, layout.vpp)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import simdeep
-from simdeep.cli import alltoall, collectives, compare, run, schema, show, validate
+from simdeep.cli import alltoall, collectives, compare, plan_schedule, run, schema, show, validate
 from simdeep.cli.faults import INTERRUPTED, on_terminate
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("plan-schedule")(plan_schedule.plan_schedule)
 app.command("alltoall")(alltoall.alltoall)
 app.command("collectives")(collectives.collectives)
 app.add_typer(show.app, name="show")

@@ -20,6 +20,8 @@ from simdeep.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from simdeep.analysis.steps import FaultCost
+    from simdeep.api import Result
     from simdeep.contributions import Contribution
     from simdeep.spec.scenario import Scenario
 
@@ -48,15 +50,16 @@ def run(
     with progress(quiet) as bar, folder as files:
         result = simulate(loaded, bar.tasks("simulating"))
         effects = _effects(loaded, bar)
-        document = result_json(result, effects)
+        faults = _faults(loaded, result, bar)
+        document = result_json(result, effects, faults)
         if files is not None:
             from simdeep.cli.curves import bubble_curve
 
-            curve = bubble_curve(source, result, bar)
+            curve = bubble_curve(source, result, bar) if loaded.simulate.fold else None
             write_run(files, result, document, curve, bar.stage)
     if out is not None and files is not None and not quiet:
         note(f"Wrote {', '.join(files.written)} into {out}.")
-    answer(to_json(document) if as_json else render(report(result, effects)))
+    answer(to_json(document) if as_json else render(report(result, effects, faults)))
     if loaded.kind == "train" and not result.memory.fits:
         from simdeep.cli.advice import advice
 
@@ -66,9 +69,19 @@ def run(
         raise typer.Exit(DOES_NOT_FIT)
 
 
+def _faults(scenario: Scenario, result: Result, bar: Progress) -> FaultCost | None:
+    """What the scenario's faults add to the step."""
+    if not scenario.faults:
+        return None
+    from simdeep.api import fault_cost
+
+    bar.stage("simulating without the faults")
+    return fault_cost(scenario, result)
+
+
 def _effects(scenario: Scenario, bar: Progress) -> tuple[Contribution, ...]:
-    """What each effect contributes to a training step."""
-    if scenario.kind != "train":
+    """What each effect contributes to a folded training step (unfolded it would take minutes)."""
+    if scenario.kind != "train" or not scenario.simulate.fold:
         return ()
     from simdeep.contributions import contributions
 

@@ -26,6 +26,7 @@ RUN_FILES = (
     "time_by_rank.png",
     "block.png",
     "memory.png",
+    "stragglers.png",
     "bubble_vs_microbatches.png",
     "timeline.parquet",
     "timeline.csv",
@@ -138,21 +139,36 @@ def write_run(
         curve: the bubble at several numbers of micro-batches, if it is to be drawn.
         stage: told what is being written.
     """
+    from simdeep.analysis.attribution import attribute
     from simdeep.analysis.frame import spans_frame
+    from simdeep.analysis.memory import memory as find_memory
+    from simdeep.analysis.view import one_of_each
     from simdeep.report import charts
     from simdeep.report.timeline_csv import write_spans
 
-    timeline = result.timeline
+    timeline, attribution, memory = result.timeline, result.attribution, result.memory
+    if result.stragglers is not None:
+        # Thousands of rows cannot be read: the first GPU of every pipeline rank is drawn, and every
+        # GPU in the heat map.
+        lost = result.stragglers.lost_ns
+        timeline = one_of_each(timeline, result.stragglers.peers)
+        attribution = attribute(timeline)
+        memory = find_memory(timeline, result.static.parts, memory.capacity_gib)
+        per_node = result.scenario.topology.gpus_per_node
+        stage("drawing every GPU")
+        folder.write(
+            "stragglers.png", lambda path: charts.save(charts.gpu_heatmap(lost, per_node), path)
+        )
     stage("drawing the pipeline")
     folder.write("pipeline.png", lambda path: charts.save(charts.pipeline_page(timeline), path))
     stage("drawing where the time goes")
     folder.write(
-        "time_by_rank.png", lambda path: charts.save(charts.time_by_rank(result.attribution), path)
+        "time_by_rank.png", lambda path: charts.save(charts.time_by_rank(attribution), path)
     )
     stage("drawing a block")
     folder.write("block.png", lambda path: charts.save(charts.overlapped_block(timeline), path))
     stage("drawing memory")
-    folder.write("memory.png", lambda path: charts.save(charts.memory_by_rank(result.memory), path))
+    folder.write("memory.png", lambda path: charts.save(charts.memory_by_rank(memory), path))
     if curve is not None:
         folder.write(
             "bubble_vs_microbatches.png",

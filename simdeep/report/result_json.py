@@ -15,9 +15,11 @@ from simdeep.analysis.bubble import Extremes
 from simdeep.analysis.memory import GIB
 from simdeep.analysis.overlap import exposed_comm_s
 from simdeep.report.summary import PairFigures, Phase, flops_note, pair_figures, step_figures
+from simdeep.report.unfolded import unfolded_json
 
 if TYPE_CHECKING:
     from simdeep.analysis.money import RunCost
+    from simdeep.analysis.steps import FaultCost
     from simdeep.api import Result
     from simdeep.report.contributions_table import Effect
 
@@ -27,16 +29,19 @@ def to_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def result_json(result: Result, effects: Sequence[Effect] = ()) -> dict[str, Any]:
+def result_json(
+    result: Result, effects: Sequence[Effect] = (), faults: FaultCost | None = None
+) -> dict[str, Any]:
     """Everything a run says.
 
     Args:
         result: a simulated training step or pair.
         effects: what each effect contributes to a training step.
+        faults: what the scenario's faults cost.
     """
     kind = result.scenario.kind
     special = _pair(result) if kind == "fb-pair" else _train(result, effects)
-    return special | _common(result)
+    return special | _common(result) | unfolded_json(result, faults)
 
 
 def _train(result: Result, effects: Sequence[Effect]) -> dict[str, Any]:

@@ -23,12 +23,14 @@ from simdeep.report.summary import (
     short,
     step_figures,
 )
+from simdeep.report.unfolded import unfolded_tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
     from simdeep.analysis.money import RunCost
+    from simdeep.analysis.steps import FaultCost
     from simdeep.api import Result
     from simdeep.report.contributions_table import Effect
 
@@ -57,7 +59,9 @@ def titled(title: str, body: RenderableType) -> tuple[RenderableType, ...]:
     return Text(title, style="bold"), body, Text("")
 
 
-def report(result: Result, effects: Sequence[Effect] = ()) -> Iterator[RenderableType]:
+def report(
+    result: Result, effects: Sequence[Effect] = (), faults: FaultCost | None = None
+) -> Iterator[RenderableType]:
     """Everything `simdeep run` shows, top to bottom."""
     from rich.text import Text
 
@@ -72,6 +76,7 @@ def report(result: Result, effects: Sequence[Effect] = ()) -> Iterator[Renderabl
         yield from titled("Pipeline bubble and communication", _bubbles(result))
         yield from titled(_memory_title(result), _memory(result))
         yield from titled("Throughput and cost", _cost(result))
+    yield from unfolded_tables(result, faults)
     yield from titled("What shaped this answer", _inputs(result))
     if defaults := defaults_of(result.scenario):
         yield Text(f"Left at their defaults: {', '.join(defaults)}.\n")

@@ -120,7 +120,9 @@ def test_a_run_that_ends_early_leaves_nothing(cli, scenarios, tmp_path, monkeypa
 
 
 def test_a_killed_run_leaves_nothing(scenarios, tmp_path):
-    command = [sys.executable, "-m", "simdeep.cli", "run", scenarios["moe"], "--out"]
+    # Enough micro-batches that the run is still at work when it is killed.
+    scenario = [scenarios["moe"], "--set", "train.gbs=2048"]
+    command = [sys.executable, "-m", "simdeep.cli", "run", *scenario, "--out"]
     run = subprocess.Popen([*command, str(tmp_path / "run")], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while not names(tmp_path) and time.monotonic() < until:

@@ -52,7 +52,8 @@ def test_small_messages_cost_their_hops(perfect: Calibration) -> None:
         7 * 3e-6, rel=1e-3
     )
     assert collective("all_reduce", 1.0, Group(4, 8), links, perfect).alone_s == pytest.approx(
-        2 * (2 * 4e-6 + 7 * 3e-6), rel=1e-3  # a tree over four nodes is two hops deep
+        2 * (2 * 4e-6 + 7 * 3e-6),
+        rel=1e-3,  # a tree over four nodes is two hops deep
     )
 
 

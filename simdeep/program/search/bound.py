@@ -61,8 +61,7 @@ def _least_forward(task: Task, flat: Flat) -> F64:
 def _work(flat: Flat, least_f: F64) -> F64:
     chunks = len(flat.rank)
     each = least_f + flat.took[chunks : 2 * chunks] + flat.took[2 * chunks : 3 * chunks]
-    work: F64 = np.bincount(flat.rank, each * flat.microbatches, flat.n_ranks)
-    return work
+    return np.bincount(flat.rank, each * flat.microbatches, flat.n_ranks).astype(np.float64)
 
 
 def remainders(task: Task, flat: Flat) -> tuple[F64, F64, F64]:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from simdeep.errors import InputError
+from simdeep.program.schedule.actions import Act, Cell
 from simdeep.program.schedule.registry import build_table, schedule_names
 from simdeep.program.schedule.table import Table
 from simdeep.program.search.problem import Placement
+
+
+def serial_table(placement: Placement) -> Table:
+    """One micro-batch after the other: the order that needs the least memory."""
+    n, count = placement.n_stages, placement.microbatches
+    rows: list[list[Cell]] = [[] for _ in range(placement.n_ranks)]
+    for mb in range(count):
+        ranks = placement.stage_ranks[mb * len(placement.stage_ranks) // count]
+        for stage in range(n):
+            rows[ranks[stage]].append(Act("F", stage, mb))
+        for stage in reversed(range(n)):
+            rows[ranks[stage]].append(Act("B", stage, mb))
+    return Table("serial", tuple(map(tuple, rows)), n, count, placement.stage_ranks)
 
 
 def known_tables(placement: Placement) -> tuple[Table, ...]:

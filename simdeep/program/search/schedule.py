@@ -13,7 +13,7 @@ from simdeep.program.schedule.replay import Spans, replay
 from simdeep.program.schedule.table import Table
 from simdeep.program.search.bound import Bound, lower_bound
 from simdeep.program.search.flat import Rows, decode, encode, flatten
-from simdeep.program.search.known import known_tables
+from simdeep.program.search.known import known_tables, serial_table
 from simdeep.program.search.problem import Task
 from simdeep.program.search.rules import Rules
 
@@ -119,6 +119,8 @@ class _Searcher:
         for table in tables:
             self._add(encode(table, self.flat))
         self._dispatch()
+        if not self.pool:
+            self._add(encode(serial_table(self.task.placement), self.flat))
         if not self._done:
             self._improve()
         proven = self._done
