@@ -23,6 +23,7 @@ from simdeep.cost.memory import StaticMemory, static_memory
 from simdeep.cost.program import Jitter, Machine, price_program
 from simdeep.cost.unequal import Unequal
 from simdeep.engine.timeline import Timeline
+from simdeep.errors import InputError, Problem
 from simdeep.program.lower.train import Lowered, lower
 from simdeep.program.schedule.registry import build_table
 
@@ -189,10 +190,18 @@ def jitter_of(scenario: Scenario, machine: Machine) -> Jitter:
 
 
 def unequal_gpus(scenario: Scenario) -> Unequal | None:
-    """Slow GPUs, NICs and NVLinks of the topology; None where all are alike or GPUs are folded."""
+    """Slow GPUs, NICs and NVLinks of the topology; None where all are alike.
+
+    Raises:
+        InputError: if GPUs are folded, so that no single one of them can be slow.
+    """
     topology = scenario.topology
-    if scenario.simulate.fold or not topology.overrides:
+    if not topology.overrides:
         return None
+    if scenario.simulate.fold:
+        message = f"has slow or broken elements ({topology.name}); a folded GPU stands for all its "
+        message += "peers and cannot be one of them: set simulate.fold=false"
+        raise InputError([Problem("", "topology", message)])
     return Unequal.of(topology, scenario.layout.n_ranks)
 
 

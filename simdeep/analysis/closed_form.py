@@ -9,6 +9,7 @@ import numpy as np
 from simdeep.engine.timeline import Timeline
 from simdeep.program.columns import Action, Kind
 from simdeep.program.schedule import Overlap, Table, Uniform, find_schedule
+from simdeep.program.search import NAME as SEARCHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class ClosedFormBubble:
 
 def closed_form_bubble(table: Table, timeline: Timeline) -> ClosedFormBubble | None:
     """Evaluate the closed form; None for a schedule that has none."""
+    if table.name == SEARCHED:
+        return None
     form = find_schedule(table.name).closed
     if form is None or table.n_ranks < 2:
         return None

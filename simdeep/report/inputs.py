@@ -104,6 +104,7 @@ def _cluster(scenario: Scenario) -> Input:
     )
     found = [topology.sources.get(key) for key in ("nvlink.bandwidth", "nic.bandwidth")]
     known = list(dict.fromkeys(source for source in found if source))
+    text += ". Steps see its ports, not contention in its fabric (simdeep alltoall does)"
     return Input("cluster", text, "; ".join(known) or "topology file")
 
 

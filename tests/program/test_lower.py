@@ -236,3 +236,19 @@ def test_straddling_expert_groups_are_refused():
     scenario = load_scenario("dsv3-train-h800", options)
     with pytest.raises(InputError, match=r"layout\.ep: is 64; groups would straddle"):
         lower(scenario, api.schedule_table(scenario))
+
+
+def test_a_folded_gpu_cannot_be_the_slow_one(tmp_path):
+    from simdeep.errors import InputError
+    from simdeep.spec.resources import catalogue
+
+    text = catalogue("topologies")["toy-2x8"].read_text(encoding="utf-8")
+    file = tmp_path / "slow.yaml"
+    file.write_text(f"{text}overrides:\n  - {{element: gpu 3, speed: 0.5}}\n", encoding="utf-8")
+    folded = load_scenario("toy-dense", {"topology": str(file)})
+    with pytest.raises(InputError, match=r"simulate\.fold=false"):
+        api.simulate(folded)
+    slow = api.simulate(
+        load_scenario("toy-dense", {"topology": str(file), "simulate.fold": "false"})
+    )
+    assert slow.stragglers.slowest(1)[0].rank == 3

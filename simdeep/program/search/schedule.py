@@ -8,27 +8,30 @@ from math import inf
 
 import numpy as np
 
+from simdeep.errors import InputError, Problem
 from simdeep.program.schedule.check import check
 from simdeep.program.schedule.replay import Spans, replay
 from simdeep.program.schedule.table import Table
 from simdeep.program.search.bound import Bound, lower_bound
 from simdeep.program.search.flat import Rows, decode, encode, flatten
 from simdeep.program.search.known import known_tables, serial_table
-from simdeep.program.search.problem import Task
+from simdeep.program.search.problem import Placement, Task
 from simdeep.program.search.rules import Rules
 
 NAME = "auto"
 """Name of a table that a search made."""
 
-_TINY = 48
-"""Actions up to which the order is looked for exhaustively."""
+_NODES = {36: 4_000_000, 48: 200_000}
+"""Partial orders that branch and bound looks at, for so many actions: seconds at most."""
 
-_NODES = 200_000
 _KEPT = 3
 """Best rows that local search starts from."""
 
-_MADE = 30_000_000
-"""Cells that list scheduling makes: a few seconds."""
+_MADE = 24_000_000
+_TRIES = 300
+_QUICK = 3_000_000
+"""Cells that list scheduling makes at most (seconds), rules it tries at most; more of them, up to
+500, where they make no more cells than the last number (half a second)."""
 
 _CELLS = 9_000_000
 """Cells that local search replays: about a quarter of a second."""
@@ -45,7 +48,7 @@ class Found:
         bound: no order of this placement within this memory is below it.
         optimal: whether it is proven that none is better (of orders that start cells as soon as
             they can).
-        source: the name of the published table it is, or `auto`.
+        source: the name of the published or given table it is, or `auto`.
         known: the goal's value of each published table of this placement; None if it does not fit.
     """
 
@@ -85,23 +88,31 @@ def search_schedule(
         starts: further tables of this placement to begin with.
     """
     bound = lower_bound(task)
-    named: dict[str, Table] = {t.name: t for t in (*known_tables(task.placement), *starts)}
+    published = known_tables(task.placement)
+    known_names = {table.name for table in published}
+    named = {table.name: table for table in published}
+    for number, table in enumerate(starts):
+        if Placement.of(table).stage_ranks != task.placement.stage_ranks:
+            message = f"{table.name} has its stages on other ranks than {task.placement.name}"
+            raise InputError([Problem("", f"starts[{number}]", message)])
+        named[f"start {number}" if table.name in known_names else table.name] = table
     fits = {name: task.activations.fits(table) for name, table in named.items()}
     spans = {name: replay(table, task.costs) for name, table in named.items() if fits[name]}
-    known = {n: goal_value(spans[n], task) if fits[n] else None for n in named}
+    known = {t.name: goal_value(spans[t.name], task) if fits[t.name] else None for t in published}
     best = min(spans, key=lambda name: goal_value(spans[name], task), default=None)
     best_value = inf if best is None else goal_value(spans[best], task)
     optimal = best_value <= bound.value * (1 + 1e-9)
-    table: Table | None = None if best is None else named[best]
-    if not optimal or table is None:
+    chosen = None if best is None else named[best]
+    if not optimal or chosen is None:
         searcher = _Searcher(task, bound, effort, seed)
         made, optimal = searcher.run([named[name] for name in spans])
         made_spans = replay(check(made), task.costs)
-        if table is None or goal_value(made_spans, task) < best_value:
-            table, best, best_value = made, NAME, goal_value(made_spans, task)
+        if chosen is None or goal_value(made_spans, task) < best_value:
+            chosen, best, best_value = made, NAME, goal_value(made_spans, task)
             spans[NAME] = made_spans
     assert best is not None
-    return Found(task, table, spans[best], best_value, bound, optimal, best, known)
+    assert chosen is not None
+    return Found(task, chosen, spans[best], best_value, bound, optimal, best, known)
 
 
 class _Searcher:
@@ -124,8 +135,9 @@ class _Searcher:
         if not self._done:
             self._improve()
         proven = self._done
-        if not proven and self.cells <= _TINY and not self.spans:
-            proven = self._exact()
+        nodes = next((most for cells, most in _NODES.items() if self.cells <= cells), 0)
+        if not proven and nodes and not self.spans:
+            proven = self._exact(nodes)
         rows = self.pool[0][2]
         return decode(rows, self.task, self.flat, NAME), proven
 
@@ -150,7 +162,8 @@ class _Searcher:
 
     def _dispatch(self) -> None:
         """List scheduling: rules varied one at a time from the best so far."""
-        tries = int(np.clip(_MADE * self.effort / self.cells, 60, 500))
+        tries = int(np.clip(_MADE / self.cells, 60, _TRIES) * self.effort)
+        tries = max(tries, int(min(_QUICK / self.cells, 500) * self.effort), 20)
         rules = Rules(self.flat, self.spans)
         least = (inf, inf)
         for rule in rules.walk(tries):
@@ -175,7 +188,7 @@ class _Searcher:
             if self._done:
                 break
 
-    def _exact(self) -> bool:
+    def _exact(self, nodes: int) -> bool:
         from simdeep.program.search.bound import remainders
         from simdeep.program.search.exact_kernel import branch
 
@@ -184,7 +197,7 @@ class _Searcher:
         length = np.zeros(flat.n_ranks, np.int64)
         upper = self.pool[0][0]
         value, proven = branch(
-            flat, *remainders(self.task, flat), upper, self.bound.value, _NODES, code, length
+            flat, *remainders(self.task, flat), upper, self.bound.value, nodes, code, length
         )
         if value < upper:
             self._add(Rows(code, length))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,7 @@ def gpu_heatmap(
     image[row, column] = values / scale
     ax = axes_or_new(ax, 11.0, min(11.0, 2.2 + 0.13 * len(image)))
     drawn = ax.imshow(image, cmap="cividis", aspect="auto", interpolation="nearest")
-    figure_of(ax).colorbar(drawn, ax=ax, label=f"{label} ({unit})", pad=0.01)
+    figure_of(ax).colorbar(drawn, ax=ax, label=textwrap.fill(f"{label} ({unit})", 30), pad=0.01)
     _name_largest(ax, values, row, column, gpus_per_node, scale, unit)
     middle = np.arange(bands) * (gpus_per_node + 1) + (gpus_per_node - 1) / 2
     first = np.arange(bands) * wide
