@@ -28,6 +28,7 @@ from simdeep.program.lower.train import Lowered, lower
 from simdeep.program.schedule.registry import build_table
 
 if TYPE_CHECKING:
+    from simdeep.program.columns import Priced
     from simdeep.program.schedule.table import Table
     from simdeep.spec.scenario import Scenario
 
@@ -205,11 +206,8 @@ def unequal_gpus(scenario: Scenario) -> Unequal | None:
     return Unequal.of(topology, scenario.layout.n_ranks)
 
 
-def run_engine(name: str, priced: object, progress: Progress | None = None) -> Timeline:
+def run_engine(name: str, priced: Priced, progress: Progress | None = None) -> Timeline:
     """Run a priced program on the engine of that name."""
-    from simdeep.program.columns import Priced
-
-    assert isinstance(priced, Priced)
     if name == "reference":
         from simdeep.engine import reference
 
