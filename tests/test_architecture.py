@@ -10,8 +10,9 @@ import pytest
 import simdeep
 
 ROOT = Path(simdeep.__file__).parent
-ORDER = ["spec", "program", "cost", "engine", "network", "analysis", "report"]
-ORDER += ["autoschedule", "api", "contributions", "validate", "cli"]
+ORDER = ["spec", "program", "cost", "engine", "network", "analysis", "serving", "report"]
+ORDER += ["autoschedule", "api", "contributions", "traces", "planner", "sweep", "published"]
+ORDER += ["calibrate", "validate", "cli"]
 ANYWHERE = {"units", "errors", "jit", "__init__"}
 # Prices are of programs and timelines hold priced programs, so cost knows programs, not schedules'
 # outcomes; the report of a run reads what the API returns.
