@@ -21,10 +21,7 @@ import numpy as np
 
 from simdeep.analysis.blame import (
     BUBBLE,
-    COMPUTING,
-    DATA_PARALLEL,
     EXPOSED,
-    GROUPS,
     P2P,
     Blame,
     Bool,
@@ -36,6 +33,7 @@ from simdeep.analysis.blame import (
     stream_id,
     stream_rows,
 )
+from simdeep.analysis.booking import Book, IdlePieces, PieceBook
 from simdeep.engine.timeline import Timeline
 from simdeep.program.columns import I64, Action, Kind, Program
 
@@ -90,16 +88,13 @@ def attribute(timeline: Timeline, blame: Blame | None = None) -> Attribution:
     program = timeline.program
     blame = blame or find_blame(timeline)
     codes = part_codes(program)
-    busy = np.flatnonzero((program.stream == stream_id(program)) & (program.kind != Kind.SYNC))
-    rows, first = stream_rows(program, busy)
+    rows, first = _busy_rows(timeline)
     begun, ended = timeline.start_ns[rows], timeline.end_ns[rows]
-    before = np.zeros_like(ended)
-    before[1:] = np.where(first[1:], 0, ended[:-1])
-    gap = np.flatnonzero(begun > before)
+    gap, before = _gaps(timeline, rows, first)
 
-    book = _Book(program.n_ranks, codes)
+    book = Book(program.n_ranks, codes)
     _book_busy(book, timeline, rows)
-    in_gap = _book_gaps(book, timeline, blame, rows[gap], before[gap])
+    in_gap = _book_gaps(book, timeline, blame, rows[gap], before)
     _book_tails(book, timeline, rows, first)
 
     own = np.isin(program.action[rows], (Action.F, Action.I, Action.W))
@@ -110,39 +105,37 @@ def attribute(timeline: Timeline, blame: Blame | None = None) -> Attribution:
     return Attribution(timeline.makespan_ns, parts, ns, inside, span)
 
 
-class _Book:
-    """Sums of integer nanoseconds by part and rank while an attribution is computed."""
+def idle_pieces(timeline: Timeline, blame: Blame | None = None) -> IdlePieces:
+    """Every idle moment of every compute stream, with the part `attribute` books it under.
 
-    def __init__(self, n_ranks: int, codes: PartCodes):
-        self.n_ranks = n_ranks
-        self.codes = codes
-        self.ns = np.zeros(len(codes.parts) * n_ranks, np.int64)
-
-    def add(self, code: I64, rank: I64, ns: I64) -> None:
-        # Float sums of integers are exact below 2**53 ns (104 days); bincount knows no integers.
-        sums = np.bincount(code * self.n_ranks + rank, weights=ns, minlength=len(self.ns))
-        self.ns += sums.astype(np.int64)
-
-    def close(self) -> tuple[tuple[Part, ...], I64]:
-        """Parts that hold time, sorted for reports, and their sums."""
-        ns = self.ns.reshape(-1, self.n_ranks)
-        always = (self.codes.bubble, self.codes.launch_gap)
-        used = [i for i in range(len(ns)) if i in always or ns[i].any()]
-        parts = self.codes.parts
-        used.sort(key=lambda i: (GROUPS.index(parts[i].group), _detail_order(parts[i])))
-        return tuple(parts[i] for i in used), ns[used]
+    Args:
+        timeline: what ran when.
+        blame: `find_blame(timeline)`, if already at hand.
+    """
+    rows, first = _busy_rows(timeline)
+    book = PieceBook(timeline.program.n_ranks, part_codes(timeline.program))
+    gap, before = _gaps(timeline, rows, first)
+    _book_gaps(book, timeline, blame or find_blame(timeline), rows[gap], before)
+    _book_tails(book, timeline, rows, first)
+    return book.pieces()
 
 
-def _detail_order(part: Part) -> tuple[int, str]:
-    """Actions in training order (F, I, W), everything else by name."""
-    names = [a.name for a in Action]
-    head = part.detail.split(".", maxsplit=1)[0]
-    if part.group == DATA_PARALLEL:
-        return names.index(head.upper()), ""
-    return (names.index(head) if part.group == COMPUTING else 0), part.detail
+def _busy_rows(timeline: Timeline) -> tuple[I64, Bool]:
+    """Tasks with work of the compute streams by rank, and where a new rank begins."""
+    program = timeline.program
+    busy = np.flatnonzero((program.stream == stream_id(program)) & (program.kind != Kind.SYNC))
+    return stream_rows(program, busy)
 
 
-def _book_busy(book: _Book, timeline: Timeline, rows: I64) -> None:
+def _gaps(timeline: Timeline, rows: I64, first: Bool) -> tuple[I64, I64]:
+    """Which of the rows follow an idle time, and when that began."""
+    before = np.zeros(len(rows), np.int64)
+    before[1:] = np.where(first[1:], 0, timeline.end_ns[rows][:-1])
+    gap = np.flatnonzero(timeline.start_ns[rows] > before)
+    return gap, before[gap]
+
+
+def _book_busy(book: Book, timeline: Timeline, rows: I64) -> None:
     program, codes = timeline.program, book.codes
     duration = timeline.end_ns[rows] - timeline.start_ns[rows]
     fixed = np.rint(timeline.priced.fixed_ns[rows]).astype(np.int64)
@@ -152,7 +145,7 @@ def _book_busy(book: _Book, timeline: Timeline, rows: I64) -> None:
     book.add(np.full(len(rows), codes.launch_gap), rank, launch)
 
 
-def _book_gaps(book: _Book, timeline: Timeline, blame: Blame, rows: I64, low: I64) -> I64:
+def _book_gaps(book: Book, timeline: Timeline, blame: Blame, rows: I64, low: I64) -> I64:
     """Book the idle time from `low` to the start of each row; returns the bubble in each gap.
 
     All gaps walk back together, one cause a turn; `until` is how far each is still unbooked.
@@ -163,9 +156,9 @@ def _book_gaps(book: _Book, timeline: Timeline, blame: Blame, rows: I64, low: I6
     collective = (program.kind != Kind.COMPUTE) & ~is_data_parallel(program)
     bubble = np.zeros(len(rows), np.int64)
 
-    def add(code: I64, ns: I64) -> None:
-        book.add(code, owner, ns)
-        bubble[gap] += np.where(code == codes.bubble, ns, 0)
+    def add(code: I64, begun: I64, ended: I64) -> None:
+        book.interval(code, owner, begun, ended)
+        bubble[gap] += np.where(code == codes.bubble, ended - begun, 0)
 
     gap = np.arange(len(rows))
     until, at = start_ns[rows], rows
@@ -179,8 +172,8 @@ def _book_gaps(book: _Book, timeline: Timeline, blame: Blame, rows: I64, low: I6
         through = known & ((program.kind[at] != Kind.COMPUTE) | own_other)
         to = np.where(through, np.clip(end_ns[at], low, until), low)
         since = np.where(through, np.clip(start_ns[at], low, to), low)
-        add(waiting, until - to)
-        add(np.where(program.kind[at] == Kind.SYNC, waiting, codes.code[at]), to - since)
+        add(waiting, to, until)
+        add(np.where(program.kind[at] == Kind.SYNC, waiting, codes.code[at]), since, to)
         until = since
         go = through & (until > low)
         gap, at, until, low, waiting = gap[go], at[go], until[go], low[go], waiting[go]
@@ -202,7 +195,7 @@ def _p2p_code(codes: PartCodes) -> int:
     return codes.parts.index(part) if part in codes.parts else -1
 
 
-def _book_tails(book: _Book, timeline: Timeline, rows: I64, first: Bool) -> None:
+def _book_tails(book: Book, timeline: Timeline, rows: I64, first: Bool) -> None:
     """Book the time of each rank after its last task: data-parallel tasks, else bubble."""
     program, codes, makespan = timeline.program, book.codes, timeline.makespan_ns
     low = np.zeros(program.n_ranks, np.int64)
@@ -219,11 +212,14 @@ def _book_tails(book: _Book, timeline: Timeline, rows: I64, first: Bool) -> None
     covered = low[rank]
     same = np.flatnonzero(rank[1:] == rank[:-1]) + 1
     covered[same] = np.maximum(covered[same], reach[same - 1])
-    ns = np.maximum(timeline.end_ns[dp] - np.maximum(timeline.start_ns[dp], covered), 0)
-    book.add(codes.code[dp], rank, ns)
+    begun = np.maximum(timeline.start_ns[dp], covered)
+    book.interval(codes.code[dp], rank, begun, np.maximum(timeline.end_ns[dp], begun))
+    book.interval(np.full(len(dp), codes.bubble), rank, covered, begun)
+    last = np.append(rank[1:] != rank[:-1], True)[: len(rank)]
+    low[rank[last]] = np.maximum(reach[last], low[rank[last]])
     ranks = np.arange(program.n_ranks)
-    idle = makespan - low - np.bincount(rank, weights=ns, minlength=len(ranks)).astype(np.int64)
-    book.add(np.full(len(ranks), codes.bubble), ranks, idle)
+    end = np.full(len(ranks), makespan)
+    book.interval(np.full(len(ranks), codes.bubble), ranks, low, end)
 
 
 def _span(

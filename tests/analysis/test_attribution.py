@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 
-from simdeep.analysis.attribution import attribute
+from simdeep.analysis.attribution import attribute, idle_pieces
 from simdeep.analysis.blame import GROUPS, find_blame, part_codes
 from simdeep.program.columns import Kind
 from tests.analysis.strategies import timelines
@@ -249,3 +249,33 @@ def _exposed_by_walking(timeline, rank):
                 total[names[task]] = total.get(names[task], 0) + ns
         free = int(timeline.end_ns[task])
     return total
+
+
+@given(timelines())
+@settings(deadline=None, max_examples=60)
+def test_idle_pieces_tile_the_gaps_and_add_up_to_the_attribution(timeline):
+    pieces, found = idle_pieces(timeline), attribute(timeline)
+    program = timeline.program
+    codes = part_codes(program)
+    compute = program.streams.index("compute")
+    sums: dict = {}
+    for rank in range(program.n_ranks):
+        mine = pieces.rank == rank
+        covered = list(zip(pieces.start_ns[mine], pieces.end_ns[mine], strict=True))
+        for code, (low, high) in zip(pieces.code[mine], covered, strict=True):
+            key = str(pieces.parts[code]), rank
+            sums[key] = sums.get(key, 0) + high - low
+        own = (program.rank == rank) & (program.stream == compute) & (program.kind != Kind.SYNC)
+        for row in np.flatnonzero(own & (program.kind == Kind.TRANSFER)):
+            key = str(codes.parts[codes.code[row]]), rank
+            sums[key] = sums.get(key, 0) + timeline.end_ns[row] - timeline.start_ns[row]
+        covered += zip(timeline.start_ns[own], timeline.end_ns[own], strict=True)
+        covered = sorted(piece for piece in covered if piece[1] > piece[0])
+        reached = 0
+        for low, high in covered:
+            assert low == reached
+            reached = high
+        assert reached == timeline.makespan_ns
+    for part, row in zip(found.parts, found.ns, strict=True):
+        if part.group in ("bubble", "exposed_comm"):
+            assert [sums.get((str(part), r), 0) for r in range(len(row))] == row.tolist()
