@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import simdeep
-from simdeep.cli import alltoall, collectives, compare, plan_schedule, run, schema, show, validate
+from simdeep.cli import alltoall, collectives, compare, plan_schedule, run, schema, show, trace, validate
 from simdeep.cli.faults import INTERRUPTED, on_terminate
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("alltoall")(alltoall.alltoall)
 app.command("collectives")(collectives.collectives)
 app.add_typer(show.app, name="show")
 app.command("schema")(schema.schema)
+app.add_typer(trace.app, name="trace")
 app.add_typer(validate.app, name="validate")
 
 
