@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 import simdeep
-from simdeep.cli import alltoall, collectives, compare, plan_schedule, run, schema, show, trace, validate
+from simdeep.cli import (
+    alltoall,
+    collectives,
+    compare,
+    plan_schedule,
+    report,
+    run,
+    schema,
+    show,
+    trace,
+    validate,
+)
 from simdeep.cli.faults import INTERRUPTED, on_terminate
 
 app = typer.Typer(
@@ -27,6 +38,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("plan-schedule")(plan_schedule.plan_schedule)
+app.command("report")(report.report)
 app.command("alltoall")(alltoall.alltoall)
 app.command("collectives")(collectives.collectives)
 app.add_typer(show.app, name="show")
