@@ -11,6 +11,7 @@ from benchmarks import measure, report
 from benchmarks.claims import claims
 from benchmarks.measure import Row
 from benchmarks.steps import BY_GPUS, BY_MICROBATCHES, FOLDED, SMALL, WHOLE, Step, as_dict
+from benchmarks.sweep import sweep
 
 
 def main() -> int:
@@ -38,6 +39,7 @@ def main() -> int:
         "by_gpus": each(measure.engine, BY_GPUS[: 2 if quick else None]),
         "unfolded": each(measure.engine, () if quick else (SMALL, WHOLE)),
         "whole": each(measure.whole, () if quick else (SMALL, WHOLE)),
+        "sweep": None if quick else sweep(),
     }
     judged = claims(found)
     print(report.write(found, judged, options.out))

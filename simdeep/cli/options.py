@@ -14,6 +14,7 @@ from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from simdeep.spec.scenario import Scenario
+    from simdeep.spec.serve import ServeScenario
 
 
 class Engine(StrEnum):
@@ -75,9 +76,15 @@ class Source:
             overrides["simulate.engine"] = engine.value
         return cls(path, overrides)
 
-    def load(self, **changes: str) -> Scenario:
-        """The scenario; `changes` are further values, with `__` for the dots of a key."""
+    def load_any(self) -> Scenario | ServeScenario:
+        """The scenario, of whatever kind."""
         from simdeep.spec.scenario import load_scenario
 
+        return load_scenario(self.path, self.overrides)
+
+    def load(self, **changes: str) -> Scenario:
+        """The scenario; `changes` are further values, with `__` for the dots of a key."""
+        from simdeep.spec.scenario import load_training
+
         more = {key.replace("__", "."): value for key, value in changes.items()}
-        return load_scenario(self.path, {**self.overrides, **more})
+        return load_training(self.path, {**self.overrides, **more})

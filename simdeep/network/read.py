@@ -12,7 +12,7 @@ from simdeep.network.setting import PLACEMENTS, Setting, moe_of, parse_routing
 from simdeep.program.routing import Popularity, default_skew, parse_popularity
 from simdeep.spec.model import Model, load_model
 from simdeep.spec.resources import find_resource
-from simdeep.spec.scenario import Scenario, load_scenario
+from simdeep.spec.scenario import Scenario, load_training
 from simdeep.spec.scenario_schema import AllToAllFields, AllToAllScenario, Routing
 from simdeep.spec.topology import Topology, load_topology
 from simdeep.spec.validate import (
@@ -71,7 +71,7 @@ def read_setting(
     written = data.get("kind") if isinstance(data, dict) else None
     if (overrides or {}).get("kind", written) == "alltoall":
         return _of_fields(_read_fields(path, overrides or {}), path.parent, flags)
-    return _of_training(load_scenario(path, overrides), flags)
+    return _of_training(load_training(path, overrides), flags)
 
 
 def _read_fields(path: Path, overrides: Mapping[str, str]) -> AllToAllScenario:

@@ -39,7 +39,10 @@ class Mla:
 
 @dataclass(frozen=True, slots=True)
 class Gqa:
-    """Grouped-query attention; with `kv_heads == heads` it is multi-head attention."""
+    """Grouped-query attention; with `kv_heads == heads` it is multi-head attention.
+
+    A share `windowed` of the layers sees only the last `window` tokens (gpt-oss: every other).
+    """
 
     heads: int
     kv_heads: int
@@ -47,6 +50,8 @@ class Gqa:
     qkv_bias: bool = False
     qk_norm: bool = False
     out_bias: bool = False
+    window: int = 0
+    windowed: float = 0.0
 
     @property
     def qk_dim(self) -> int:

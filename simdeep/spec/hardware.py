@@ -22,9 +22,10 @@ from pydantic import (
 )
 
 from simdeep.errors import InputError, Problem
+from simdeep.spec.changes import NO_CHANGES, SOURCE, Changes, described
 from simdeep.spec.resources import catalogue, find_resource
-from simdeep.spec.validate import Reporter, Source, check_fields
-from simdeep.spec.yamlio import Document, load_document
+from simdeep.spec.validate import Reporter, Source, check_fields, set_value
+from simdeep.spec.yamlio import Document, KeyPath, load_document
 from simdeep.units import EXAMPLES, Dimension, parse_quantity
 
 
@@ -164,12 +165,21 @@ def gpu_catalogue() -> tuple[str, ...]:
     return tuple(catalogue("gpus"))
 
 
-def load_gpu(name_or_path: str | Path, base: Path | None = None) -> Gpu:
-    """A shipped GPU by name, or one from a file (relative to `base`)."""
+def load_gpu(
+    name_or_path: str | Path, base: Path | None = None, changes: Changes = NO_CHANGES
+) -> Gpu:
+    """A shipped GPU by name, or one from a file (relative to `base`).
+
+    A changed GPU has another `id`: what was calibrated on the original is scaled to it.
+    """
     path = find_resource("gpus", name_or_path, base)
     document = load_document(path)
     report: Reporter = Reporter(Source(document))
-    file = check_fields(GpuFile, mapping_of(document), report)
+    data = mapping_of(document)
+    for key, value in changes.items():
+        if problem := set_value(data, key, _as_fact(key, value)):
+            report.add(key, problem)
+    file = check_fields(GpuFile, data, report)
     if report.problems:
         raise InputError(report.problems)
     facts: dict[str, Fact[Any] | None] = {
@@ -191,14 +201,21 @@ def load_gpu(name_or_path: str | Path, base: Path | None = None) -> Gpu:
     values["nvls"] = bool(values["nvls"])
     sheet = file.nvlink.datasheet
     return Gpu(
-        id=path.stem,
-        name=file.name,
+        id=described(path.stem, changes),
+        name=described(file.name, changes),
         nvlink_peak_bw=sheet.value if sheet else values["nvlink_bw"],
         peak={dtype: value for dtype, (value, _) in peak.items()},
         calibration=file.calibration,
         sources=sources,
         **values,
     )
+
+
+def _as_fact(key: KeyPath, value: Any) -> Any:
+    """A plain value as what is known of a property: a guess, in place of all that was known."""
+    if key[0] in ("name", "calibration") or key[-1] in ("value", "source"):
+        return value
+    return {"guess": {"value": value, "source": SOURCE}}
 
 
 def mapping_of(document: Document) -> dict[str, Any]:

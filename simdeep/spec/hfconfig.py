@@ -9,6 +9,7 @@ read. All problems of a file are reported together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from simdeep.spec.arch import DenseFfn, Ffn, Gqa, Layer, Mla, Model, MoeFfn
 from simdeep.spec.fields import Fields
 from simdeep.spec.jsonio import load_json
 from simdeep.spec.resources import nearest
+from simdeep.spec.yamlio import Document
 
 MAX_LAYERS = 10_000
 MAX_EXPERTS = 100_000
@@ -26,7 +28,11 @@ FfnOf = Callable[[int], Ffn]
 
 def parse_model(path: Path, name: str) -> Model:
     """The model a `config.json` describes, or an `InputError` with every problem found."""
-    doc = load_json(path)
+    return read_model(load_json(path), name)
+
+
+def read_model(doc: Document, name: str) -> Model:
+    """As `parse_model`, of a configuration already read."""
     f = Fields(doc)
     if not isinstance(doc.data, dict):
         f.add("", f"{type(doc.data).__name__}, must be a JSON object of configuration keys")
@@ -132,6 +138,28 @@ def _decoder(
         mtp=layers[n_layers:],
         tied=f.flag("tie_word_embeddings", default=False),
     )
+
+
+def _nemotron(f: Fields, name: str, architecture: str) -> Model:
+    """Squared ReLU, not gated; layer norms."""
+    ffn = DenseFfn(f.integer("intermediate_size"), gated=False)
+
+    def attention(hidden: int) -> Gqa:
+        return _gqa(f, hidden, qkv_bias=False, out_bias=False, qk_norm=False)
+
+    return _decoder(f, name, architecture, attention, lambda _: ffn)
+
+
+def _gpt_oss(f: Fields, name: str, architecture: str) -> Model:
+    """Every other layer sees only a window of the sequence; biases everywhere."""
+    moe = _moe(f, "num_local_experts", f.integer("intermediate_size"))
+    window = f.integer("sliding_window")
+
+    def attention(hidden: int) -> Gqa:
+        plain = _gqa(f, hidden, qkv_bias=True, out_bias=True, qk_norm=False)
+        return replace(plain, window=window, windowed=0.5)
+
+    return _decoder(f, name, architecture, attention, lambda _: moe)
 
 
 def _llama(f: Fields, name: str, architecture: str) -> Model:
@@ -291,8 +319,10 @@ ARCHITECTURES: dict[str, Callable[[Fields, str, str], Model]] = {
     "DeepseekV2ForCausalLM": _deepseek_v2,
     "DeepseekV3ForCausalLM": _deepseek_v3,
     "GPT2LMHeadModel": _gpt2,
+    "GptOssForCausalLM": _gpt_oss,
     "LlamaForCausalLM": _llama,
     "MixtralForCausalLM": _mixtral,
+    "NemotronForCausalLM": _nemotron,
     "Qwen2ForCausalLM": _qwen2,
     "Qwen3ForCausalLM": _qwen3,
     "Qwen3MoeForCausalLM": _qwen3_moe,
@@ -303,8 +333,10 @@ MODEL_TYPES = {
     "deepseek_v3": "DeepseekV3ForCausalLM",
     "kimi_k2": "DeepseekV3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
+    "gpt_oss": "GptOssForCausalLM",
     "llama": "LlamaForCausalLM",
     "mixtral": "MixtralForCausalLM",
+    "nemotron": "NemotronForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",

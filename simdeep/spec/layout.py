@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -274,6 +275,7 @@ def stages_from_counts(counts: Sequence[int], *, mtp: bool) -> tuple[StageSpec, 
     )
 
 
+@lru_cache(maxsize=1024)
 def auto_stages(
     model: Model,
     n_stages: int,

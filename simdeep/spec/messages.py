@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -10,6 +11,9 @@ from pydantic_core import ErrorDetails
 
 from simdeep.spec.resources import nearest
 from simdeep.spec.yamlio import KeyPath
+
+UNKNOWN_KEY = "unknown key"
+"""How every message about a key that does not exist begins."""
 
 
 def aliases(info: FieldInfo) -> list[str]:
@@ -28,6 +32,7 @@ def section_of(info: FieldInfo | None) -> type[BaseModel] | None:
     return None
 
 
+@cache
 def spellings(fields: type[BaseModel]) -> dict[str, str]:
     """Every accepted spelling of a section's keys, and the key it means."""
     found = {name: name for name in fields.model_fields}
@@ -107,9 +112,9 @@ def _explain_unknown(name: str, section: type[BaseModel], fields: type[BaseModel
     valid = spellings(section)
     near = nearest(name, tuple(valid))
     if near is not None:
-        return f"unknown key; did you mean {near}?"
+        return f"{UNKNOWN_KEY}; did you mean {near}?"
     homes = {"": fields} | {key: section_of(info) for key, info in fields.model_fields.items()}
     for home, other in homes.items():
         if other is not None and other is not section and name in spellings(other):
-            return f"unknown key here; did you mean {'.'.join(filter(None, (home, name)))}?"
-    return f"unknown key; valid keys: {', '.join(section.model_fields)}"
+            return f"{UNKNOWN_KEY} here; did you mean {'.'.join(filter(None, (home, name)))}?"
+    return f"{UNKNOWN_KEY}; valid keys: {', '.join(section.model_fields)}"

@@ -7,12 +7,13 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import simdeep
 from simdeep.errors import InputError, Problem
+from simdeep.spec.changes import BASE, Changes, changed_key, split_named
 from simdeep.spec.fault_schema import Fault, Reliability
 from simdeep.spec.faults import read_faults, with_faults, without_faults
 from simdeep.spec.layout import Layout, StageSpec, auto_stages, stages_from_counts
@@ -30,6 +31,8 @@ from simdeep.spec.scenario_schema import (
     Train,
     TrainScenario,
 )
+from simdeep.spec.serve import ServeScenario, resolve_serving
+from simdeep.spec.serve_schema import ServeFields
 from simdeep.spec.topology import Topology, load_topology
 from simdeep.spec.validate import (
     Reporter,
@@ -119,8 +122,8 @@ class Scenario:
         content = {
             "version": simdeep.__version__,
             "scenario": self._without_paths(),
-            "model": dataclasses.asdict(self.model),
-            "topology": self.topology.to_dict(),
+            "model": _model_digest(self.model),
+            "topology": self.topology.digest,
             "calibration": [_digest(path) for path in self._calibration_files()],
             "routing": _digest(self.routing_file) if self.routing_file else None,
         }
@@ -131,7 +134,8 @@ class Scenario:
         """The resolved values without names of files, whose content counts instead."""
         plain = self.resolved()
         routing = plain["routing"] | {"file": None}
-        return plain | {"model": None, "topology": None, "calibration": None, "routing": routing}
+        plain |= {"model": None, "topology": None, "calibration": None, "routing": routing}
+        return plain | {"sweep": None}  # what else is asked does not decide this answer
 
     def _calibration_files(self) -> list[Path]:
         """What may price this scenario: its own calibration, the GPU's, or any that is shipped."""
@@ -142,10 +146,55 @@ class Scenario:
         return [shipped[name]] if name in shipped else list(shipped.values())
 
 
-def load_scenario(path_or_name: str | Path, overrides: Mapping[str, str] | None = None) -> Scenario:
+KINDS: dict[str, type[TrainScenario] | type[PairScenario] | type[ServeFields]] = {
+    **SCENARIO_KINDS,
+    "serve": ServeFields,
+}
+"""Fields of a scenario by its kind."""
+
+
+class Files:
+    """Models and topologies read once: many scenarios see the same files, whatever happens."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Any] = {}
+
+    def load(self, load: Callable[..., T], name: str, base: Path | None, changes: Changes) -> T:
+        """What `load(name, base, changes)` gave, or raised, the first time."""
+        key = repr((load.__name__, name, base, changes))
+        if key not in self._read:
+            try:
+                self._read[key] = load(name, base, changes)
+            except InputError as error:
+                self._read[key] = error
+        found: T | InputError = self._read[key]
+        if isinstance(found, InputError):
+            raise InputError(found.problems)
+        return found
+
+
+def load_training(
+    path_or_name: str | Path,
+    overrides: Mapping[str, str] | None = None,
+    files: Files | None = None,
+) -> Scenario:
+    """`load_scenario` for who works on training steps: a serving scenario is an `InputError`."""
+    loaded = load_scenario(path_or_name, overrides, files)
+    if isinstance(loaded, ServeScenario):
+        message = "is serve; a training scenario is needed: kind train or fb-pair"
+        raise InputError([Problem(str(path_or_name), "kind", message)])
+    return loaded
+
+
+def load_scenario(
+    path_or_name: str | Path,
+    overrides: Mapping[str, str] | None = None,
+    files: Files | None = None,
+) -> Scenario | ServeScenario:
     """Read a scenario file, by path or shipped name, with values changed as by `--set key=value`.
 
-    Raises `InputError` with every problem of the file and of the overrides.
+    A `ServeScenario` for `kind: serve`. `files` keeps models and topologies from one call to the
+    next. Raises `InputError` with every problem of the file and of the overrides.
     """
     path = find_resource("scenarios", path_or_name)
     document = load_document(path)
@@ -158,17 +207,19 @@ def load_scenario(path_or_name: str | Path, overrides: Mapping[str, str] | None 
     source = Source(document)
     report = Reporter(source)
     kind = _kind(data, overrides)
-    fields_type = SCENARIO_KINDS[kind if kind in SCENARIO_KINDS else "train"]
+    fields_type = KINDS[kind if kind in KINDS else "train"]
     problems = use_canonical_names(data, source, fields_type)
     problems += apply_overrides(data, source, overrides, fields_type)
     for problem in problems:
         report.add_problem(problem)
-    if kind not in SCENARIO_KINDS:
+    if kind not in KINDS:
         _report_kind(kind, report)
         data["kind"] = "train"
+    if kind == "serve":
+        return resolve_serving(path, check_fields(ServeFields, data, report), report)
     read_faults(data, report)
-    fields = check_fields(fields_type, data, report)
-    return _Resolver(path, fields, report).scenario()
+    fields = check_fields(SCENARIO_KINDS[data["kind"]], data, report)
+    return _Resolver(path, fields, report, files or Files()).scenario()
 
 
 def _kind(data: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:
@@ -177,7 +228,7 @@ def _kind(data: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:
 
 
 def _report_kind(kind: str, report: Reporter) -> None:
-    valid = tuple(SCENARIO_KINDS)
+    valid = tuple(KINDS)
     near = nearest(kind, valid)
     hint = f"; did you mean {near}?" if near else ""
     given = "is missing" if kind == "None" else f"is {kind!r}"
@@ -187,15 +238,18 @@ def _report_kind(kind: str, report: Reporter) -> None:
 class _Resolver:
     """Turns checked fields into a `Scenario`, reading the files they name."""
 
-    def __init__(self, path: Path, fields: TrainScenario | PairScenario, report: Reporter):
+    def __init__(
+        self, path: Path, fields: TrainScenario | PairScenario, report: Reporter, files: Files
+    ):
         self.path = path
         self.fields = fields
         self.report = report
+        self.files = files
 
     def scenario(self) -> Scenario:
         fields = self.fields
-        model = self._read("model", fields.model, load_model)
-        topology = self._read("topology", fields.topology, load_topology)
+        model = self._load("model", fields.model, load_model)
+        topology = self._load("topology", fields.topology, load_topology)
         calibration = self._file("calibration", "calibration", fields.calibration)
         routing_file = self._file("routing", "routing.file", fields.routing.file)
         check_scenario(fields, model, topology, self.report)
@@ -226,6 +280,29 @@ class _Resolver:
     def _base(self, key: str) -> Path | None:
         """Paths in a file are relative to the file, paths in flags to the working directory."""
         return None if self.report.source.override(split_key(key)) else self.path.parent
+
+    def _load(self, key: str, named: str | dict[str, Any], load: Callable[..., T]) -> T | None:
+        """The model or topology of a key, with what the scenario changes in it."""
+        name, changes = split_named(named)
+        if (key,) in self.report.tainted:
+            return None
+        if name is None:
+            self.report.add((key,), f"has no {BASE}; name the file whose values are changed")
+            return None
+        gpu = changes.get(("gpu",))
+        if isinstance(gpu, str):
+            changes[("gpu",)] = self._name(f"{key}.gpu", gpu, catalogue("gpus"))
+        try:
+            return self.files.load(load, name, self._base(key), changes)
+        except InputError as error:
+            for problem in error.problems:
+                path = changed_key(problem, changes)
+                if path is None:
+                    self.report.add_problem(problem, at=(key,))
+                else:  # its place is where the scenario changes it
+                    self.report.add((key, *path), problem.message)
+            self.report.tainted.add((key,))
+        return None
 
     def _read(self, key: str, name: str, load: Callable[[str, Path | None], T]) -> T | None:
         if (key,) in self.report.tainted:
@@ -262,14 +339,28 @@ class _Resolver:
         usd = topology.usd_per_gpu_hour if price is None else price
         resolved = fields.model_copy(
             update={
-                "model": self._name("model", fields.model, model_catalogue()),
-                "topology": self._name("topology", fields.topology, catalogue("topologies")),
+                "model": self._named("model", fields.model, model_catalogue()),
+                "topology": self._named("topology", fields.topology, catalogue("topologies")),
                 "layout": given.model_copy(update={"dp": dp, "stages": counts}),
                 "price": Price(usd_per_gpu_hour=usd),
                 "routing": self._routing(),
             }
         )
         return layout, resolved
+
+    def _named(
+        self, key: str, named: str | dict[str, Any], shipped: Collection[str]
+    ) -> str | dict[str, Any]:
+        """A named file, changed or not, so that it means the same anywhere."""
+        if isinstance(named, str):
+            return self._name(key, named, shipped)
+        plain = named | {BASE: self._name(key, named[BASE], shipped)}
+        gpu = plain.get("gpu")
+        if isinstance(gpu, str):
+            plain["gpu"] = self._name(f"{key}.gpu", gpu, catalogue("gpus"))
+        elif isinstance(gpu, dict) and isinstance(gpu.get(BASE), str):
+            plain["gpu"] = gpu | {BASE: self._name(f"{key}.gpu", gpu[BASE], catalogue("gpus"))}
+        return plain
 
     def _name(self, key: str, text: str, shipped: Collection[str]) -> str:
         """A shipped name as it is, a path made absolute, so that it means the same anywhere."""
@@ -308,5 +399,17 @@ class _Resolver:
         return Train(**chunk.model_dump(), schedule="dualpipe", gbs=dp * chunk.mbs)
 
 
+@lru_cache(maxsize=256)
+def _model_digest(model: Model) -> str:
+    text = json.dumps(dataclasses.asdict(model), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _digest(path: Path) -> str:
+    state = path.stat()
+    return _digest_of(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _digest_of(path: Path, *state: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

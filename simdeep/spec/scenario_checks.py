@@ -12,6 +12,7 @@ from simdeep.spec.scenario_schema import (
     Train,
     TrainScenario,
 )
+from simdeep.spec.scenario_types import GEMM_DTYPE
 from simdeep.spec.schedules import SCHEDULE_RULES, ScheduleRule
 from simdeep.spec.topology import Topology
 from simdeep.spec.validate import Reporter
@@ -97,14 +98,15 @@ def _check_gpu_type(chunk: ChunkOptions, topology: Topology, report: Reporter) -
     gpu = topology.gpu
     report.rule(
         "train.comm_sms topology",
-        f"is {chunk.comm_sms}; must be less than the {gpu.sms} SMs of {gpu.name}",
-        chunk.comm_sms >= gpu.sms,
+        f"is {chunk.comm_sms}; with collective_sms it must be less than the {gpu.sms} SMs of "
+        f"{gpu.name}",
+        chunk.comm_sms + chunk.collective_sms >= gpu.sms,
     )
     report.rule(
         "train.precision topology",
         f"is {chunk.precision}, but {gpu.name} has no {chunk.precision} peak; "
         f"it has {', '.join(sorted(gpu.peak))}",
-        chunk.precision not in gpu.peak,
+        GEMM_DTYPE.get(chunk.precision, chunk.precision) not in gpu.peak,
     )
 
 

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simdeep.spec.changes import Named
 from simdeep.spec.fault_schema import Fault, Reliability
+from simdeep.spec.plan_schema import PlanFields
 from simdeep.spec.scenario_types import (
     Degree,
+    Fusion,
     Precision,
     Recompute,
     ScheduleField,
@@ -106,9 +109,35 @@ class ChunkOptions(Section):
         description="sequences of a micro-batch",
         json_schema_extra=_also("micro_batch_size"),
     )
-    precision: Precision = Field(default="bf16", description="format of the linear layers' GEMMs")
-    attention: Literal["flash"] = Field(
-        default="flash", description="attention core: fused, scores never written to memory"
+    precision: Precision = Field(
+        default="bf16",
+        description="format of the linear layers' GEMMs; fp8 is DeepSeek-V3's recipe, the others "
+        "with fp8 and fp4 Transformer Engine's",
+    )
+    attention: Literal["flash", "flash1", "flash2", "unfused"] = Field(
+        default="flash",
+        description="attention core: flash, the GPU's best kernel that never writes scores to "
+        "memory; flash1 and flash2, FlashAttention's of those versions; or unfused",
+    )
+    dropout: bool = Field(
+        default=False, description="dropout of attention scores and both branches of a layer"
+    )
+    fusions: tuple[Fusion, ...] = Field(
+        default=("norm_residual", "wgrad_accumulate", "loss"),
+        strict=False,
+        description="what is fused: the residual's addition into the norm, the accumulation of "
+        "gradients into the weight gradient's GEMM, the cross-entropy over the logits",
+    )
+    tp_overlap: Literal["none", "backward", "full"] = Field(
+        default="backward",
+        description="tensor parallel collectives beside compute: none; the backward's beside "
+        "weight gradients; full: also chunk by chunk with the GEMM before or after (user buffers, "
+        "async TP)",
+    )
+    host_launch_us: Annotated[float, Field(ge=0, le=1000)] = Field(
+        default=0.0,
+        description="time the host takes to launch one kernel (us); a layer of many short "
+        "kernels runs no faster than its launches; 0: as under CUDA graphs",
     )
     recompute: Recompute = Field(
         default=(),
@@ -117,6 +146,11 @@ class ChunkOptions(Section):
     )
     comm_sms: Annotated[int, Field(ge=0)] = Field(
         default=0, description="SMs that all-to-all transfers hold while they run"
+    )
+    collective_sms: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="SMs that collectives of tensor and context parallel groups hold besides "
+        "(user buffers of Transformer Engine take 16 by default; 0: copied without SMs)",
     )
     reserved_gib: Annotated[float, Field(ge=0)] = Field(
         default=1.5,
@@ -145,6 +179,21 @@ class Train(ChunkOptions):
     grad_sync: Literal["after", "overlap"] = Field(
         default="after",
         description="reduce gradients after the last backward, or beside the last backwards",
+    )
+    param_sync: Literal["after", "overlap"] = Field(
+        default="after",
+        description="gather parameters (ZeRO 1 and 2) after the optimizer, or beside the next "
+        "forward, layer by layer",
+    )
+    gather_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="ZeRO 2 and 3: share of a collective's rate at large messages that gathers and "
+        "scatters of one layer reach",
+    )
+    optimizer_sync: Literal["step", "late"] = Field(
+        default="step",
+        description="step: the optimizer waits for the gradient norm of all ranks; late: it does "
+        "not, and takes a wrong step back (post-validation, arXiv 2401.10241 sec 4)",
     )
     optimizer: Literal["adamw"] = Field(default="adamw", description="optimizer")
     dtypes: Dtypes = Field(default=Dtypes(), description="formats of the training state")
@@ -219,15 +268,32 @@ class PairLayers(Section):
     count: Annotated[int, Field(ge=1)] = Field(description="number of layers", examples=[1])
 
 
+class Sweep(Section):
+    """What `simdeep sweep` varies when it is not told otherwise."""
+
+    vary: dict[str, str | list[Any]] = Field(
+        default={},
+        description="values by key, such as 'train.comm_sms: [8, 20]', or as --vary writes them: "
+        "'1f1b,dualpipe', '0:40:11' (from, to, how many), '256:4096:5:log'",
+    )
+    x: str | None = Field(default=None, description="key along the horizontal axis of charts")
+    y: str | None = Field(
+        default=None, description="figure that charts show, such as mfu; default: the step's time"
+    )
+
+
 class ScenarioFields(Section):
     """What every scenario has."""
 
-    model: str = Field(
-        description="model: shipped name, or path of a Hugging Face config.json",
+    model: Named = Field(
+        description="model: shipped name, path of a Hugging Face config.json, or base and what "
+        "differs from it",
         examples=["deepseek-v3"],
     )
-    topology: str = Field(
-        description="cluster: shipped name, or path of a topology file", examples=["h800-2048"]
+    topology: Named = Field(
+        description="cluster: shipped name, path of a topology file, or base and what differs "
+        "from it",
+        examples=["h800-2048"],
     )
     layout: LayoutFields = Field(default=LayoutFields(), description="parallel layout")
     routing: Routing = Field(default=Routing(), description="expert routing")
@@ -247,6 +313,7 @@ class ScenarioFields(Section):
         default=None,
         description="measured efficiencies: shipped name or path; by default the GPU's own",
     )
+    sweep: Sweep | None = Field(default=None, description="what simdeep sweep varies")
 
 
 class TrainScenario(ScenarioFields):
@@ -254,6 +321,9 @@ class TrainScenario(ScenarioFields):
 
     kind: Literal["train"] = Field(description="what to simulate", examples=["train"])
     train: Train = Field(description="the training step", examples=[{"gbs": 1}])
+    plan: PlanFields | None = Field(
+        default=None, description="values that `simdeep plan` may choose from"
+    )
 
 
 class PairScenario(ScenarioFields):

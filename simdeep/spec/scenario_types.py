@@ -12,7 +12,17 @@ from simdeep.spec.schedules import canonical_schedule
 from simdeep.units import parse_quantity
 
 Degree: TypeAlias = Annotated[int, Field(ge=1, le=1 << 20)]
-Precision: TypeAlias = Literal["bf16", "fp8"]
+Precision: TypeAlias = Literal[
+    "bf16", "fp16", "fp8", "fp8-current", "fp8-delayed", "mxfp8", "nvfp4"
+]
+GEMM_DTYPE: dict[str, str] = {
+    "fp8-current": "fp8",
+    "fp8-delayed": "fp8",
+    "mxfp8": "fp8",
+    "nvfp4": "fp4",
+}
+"""Format of the tensor cores under a precision, where it is not the precision's own name."""
+Fusion: TypeAlias = Literal["norm_residual", "wgrad_accumulate", "loss"]
 StateDtype: TypeAlias = Literal["fp32", "bf16", "fp16", "fp8"]
 ScheduleName: TypeAlias = Literal[
     "gpipe",

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from simdeep.spec.hardware import GpuFile
 from simdeep.spec.scenario_schema import AllToAllScenario, PairScenario, TrainScenario
+from simdeep.spec.serve_schema import ServeFields
 from simdeep.spec.topology import TopologyFile
 
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -16,7 +17,9 @@ JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 def scenario_schema() -> dict[str, Any]:
     """Schema of `scenarios/*.yaml`, one alternative for each kind."""
-    either = Annotated[TrainScenario | PairScenario | AllToAllScenario, Field(discriminator="kind")]
+    either = Annotated[
+        TrainScenario | PairScenario | AllToAllScenario | ServeFields, Field(discriminator="kind")
+    ]
     return _finish("simdeep scenario", TypeAdapter(either).json_schema())
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from simdeep.errors import InputError
+from simdeep.spec.changes import NO_CHANGES, SOURCE, Changes, described, inside_section, within
 from simdeep.spec.fabric import Edge, Fabric, FabricPlan, plan_fabric
 from simdeep.spec.fabric_graph import LinkSpeeds, build_graph, disconnected, list_gpus
 from simdeep.spec.hardware import (
@@ -34,8 +37,8 @@ from simdeep.spec.overrides import (
     read_items,
 )
 from simdeep.spec.resources import catalogue, find_resource
-from simdeep.spec.validate import Reporter, Source, check_fields
-from simdeep.spec.yamlio import load_document
+from simdeep.spec.validate import Reporter, Source, check_fields, set_value
+from simdeep.spec.yamlio import join_key, load_document
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -200,6 +203,12 @@ class Topology:
         paths = route(self, src.ravel(), dst.ravel(), forward="spine")
         return paths.latency(self.link_table()).reshape(src.shape)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything in it."""
+        text = json.dumps(self.to_dict(), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON data, in SI base units."""
         plain = {k: v for k, v in vars(self).items() if k in self.__dataclass_fields__}
@@ -212,17 +221,27 @@ class Topology:
         }
 
 
-def load_topology(name_or_path: str | Path, base: Path | None = None) -> Topology:
-    """A shipped topology by name, or one from a file (relative to `base`); all problems at once."""
+def load_topology(
+    name_or_path: str | Path, base: Path | None = None, changes: Changes = NO_CHANGES
+) -> Topology:
+    """A shipped topology by name, or one from a file (relative to `base`); all problems at once.
+
+    `changes` are values that differ from the file's, by key path; those inside `gpu` are the GPU's.
+    """
     path = find_resource("topologies", name_or_path, base)
     document = load_document(path)
     data = copy.deepcopy(mapping_of(document))
     report: Reporter = Reporter(Source(document))
+    of_gpu = within(changes, "gpu")
+    for key, value in changes.items():
+        inside_gpu = key[0] == "gpu" and len(key) > 1
+        if not inside_gpu and (problem := set_value(data, key, value)):
+            report.add(key, problem)
     changed = "{element: nic 5, ...}"
     overrides = read_items(data.pop("overrides", None), Override, ("overrides",), changed, report)
     edges = _read_edges(data, report)
     file = check_fields(TopologyFile, data, report)
-    gpu = _read_gpu(file.gpu, path.parent, report)
+    gpu = _read_gpu(file.gpu, path.parent, of_gpu, report)
     fabric = file.fabric.model_copy(update={"edges": edges})
     host = file.gpus_per_host or file.gpus_per_node
     rule = f"is {file.gpus}; must be a multiple of gpus_per_node = {file.gpus_per_node}"
@@ -239,7 +258,7 @@ def load_topology(name_or_path: str | Path, base: Path | None = None) -> Topolog
     if report.problems or gpu is None:
         raise InputError(report.problems)
     topology = Topology(
-        name=path.stem,
+        name=described(path.stem, changes),
         description=file.description,
         gpu=gpu,
         gpus=file.gpus,
@@ -253,7 +272,7 @@ def load_topology(name_or_path: str | Path, base: Path | None = None) -> Topolog
         host_memory_bytes=file.host_memory,
         usd_per_gpu_hour=file.usd_per_gpu_hour,
         overrides=tuple(overrides.values()),
-        sources=file.sources,
+        sources=file.sources | {join_key(key): SOURCE for key in changes},
         gpus_per_host=host,
     )
     _check_connected(topology, report)
@@ -265,14 +284,14 @@ def topology_catalogue() -> tuple[str, ...]:
     return tuple(catalogue("topologies"))
 
 
-def _read_gpu(name: str, base: Path, report: Reporter) -> Gpu | None:
+def _read_gpu(name: str, base: Path, changes: Changes, report: Reporter) -> Gpu | None:
     if ("gpu",) in report.tainted:
         return None
     try:
-        return load_gpu(name, base)
+        return load_gpu(name, base, changes)
     except InputError as error:
         for problem in error.problems:
-            report.add_problem(problem, at=("gpu",))
+            report.add_problem(inside_section(problem, "gpu", changes), at=("gpu",))
     return None
 
 

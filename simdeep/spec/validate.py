@@ -20,6 +20,9 @@ from simdeep.spec.yamlio import Document, KeyPath, join_key, parse_value, split_
 
 M = TypeVar("M", bound=BaseModel)
 
+BASED: frozenset[KeyPath] = frozenset({("model",), ("topology",), ("topology", "gpu")})
+"""Keys of a scenario that name a file, whose values can be changed by keys inside."""
+
 
 class Source:
     """Where each value came from: a line of the file, or a `--set` flag."""
@@ -64,7 +67,8 @@ def apply_overrides(
 ) -> list[Problem]:
     """Set values of `--set key=value` in `data`, in place; returns what could not be set."""
     problems = []
-    for key, text in overrides.items():
+    # A file is named before its values are changed, whatever the order of the flags.
+    for key, text in sorted(overrides.items(), key=lambda item: split_key(item[0]) not in BASED):
         flag = f"--set {key}={text}"
         path = _canonical(split_key(key.strip()), fields)
         if not all(str(part).strip() for part in path):
@@ -75,7 +79,7 @@ def apply_overrides(
         except InputError as error:
             problems += error.problems
             continue
-        message = _set(data, path, value)
+        message = set_value(data, path, value)
         if message is None:
             source.overrides[path] = flag
         else:
@@ -83,8 +87,8 @@ def apply_overrides(
     return problems
 
 
-def _set(data: dict[str, Any], path: KeyPath, value: Any) -> str | None:
-    """Set one value; returns why it cannot be."""
+def set_value(data: dict[str, Any], path: KeyPath, value: Any) -> str | None:
+    """Set one value; returns why it cannot be. A named file becomes the `base` of its changes."""
     node: Any = data
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
@@ -95,6 +99,8 @@ def _set(data: dict[str, Any], path: KeyPath, value: Any) -> str | None:
             part = str(part)
             if not last and node.get(part) is None:
                 node[part] = {}
+            if not last and isinstance(node[part], str) and path[: depth + 1] in BASED:
+                node[part] = {"base": node[part]}
         else:
             return f"{join_key(path[:depth])} is {node!r}, which has no keys inside"
         if last:
@@ -163,7 +169,7 @@ class Reporter:
         Nothing is said, and the rule counts as broken, when one of the keys is wrong by itself.
         """
         paths = [split_key(key) for key in keys.split()]
-        if any(path[:n] in self.tainted for path in paths for n in range(len(path) + 1)):
+        if self.tainted and any(p[:n] in self.tainted for p in paths for n in range(len(p) + 1)):
             return False
         if broken:
             flagged = (path for path in paths if self.source.override(path))

@@ -69,7 +69,7 @@ def last_line(original, old, new):
             "kind: train",
             "kind: trian",
             "kind",
-            "must be one of train, fb-pair; did you mean train?",
+            "must be one of train, fb-pair, serve; did you mean train?",
         ),
         ("deepseek-v3", "deepseek-v33", "model", "did you mean 'deepseek-v3'?"),
         ("h800-2048", "h800-204", "topology", "did you mean 'h800-2048'?"),
