@@ -1,0 +1,1 @@
+"""Serving: deployments of units, their iterations and memory, and requests going through them."""
