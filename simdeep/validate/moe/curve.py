@@ -1,0 +1,61 @@
+"""Measured times between which others are read off; without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertTime:
+    """Seconds one expert takes for so many rows, timed in a process by itself."""
+
+    rows: int
+    f_s: float
+    b_s: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds at some sizes; straight lines between them, the last one goes on."""
+
+    sizes: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    def at(self, size: float) -> float:
+        """Seconds at a size; below the first size, the first's."""
+        beyond = size - self.sizes[-1]
+        if beyond > 0 and len(self.sizes) > 1:
+            slope = (self.seconds[-1] - self.seconds[-2]) / (self.sizes[-1] - self.sizes[-2])
+            return self.seconds[-1] + max(0.0, slope) * beyond
+        return float(np.interp(size, self.sizes, self.seconds))
+
+
+def expert_curves(times: Sequence[ExpertTime]) -> tuple[Curve, Curve]:
+    """Forward and backward of one expert against its rows."""
+    rows = tuple(float(time.rows) for time in times)
+    return Curve(rows, tuple(t.f_s for t in times)), Curve(rows, tuple(t.b_s for t in times))
+
+
+def mean_times(of_ranks: Sequence[Sequence[ExpertTime]]) -> list[ExpertTime]:
+    """Mean over ranks, which timed the same numbers of rows."""
+    return [
+        ExpertTime(times[0].rows, fmean(t.f_s for t in times), fmean(t.b_s for t in times))
+        for times in zip(*of_ranks, strict=True)
+    ]
+
+
+def transfer_curve(
+    sent: Sequence[float], of_ranks: Sequence[Sequence[Sequence[tuple[float, float]]]]
+) -> Curve:
+    """All-to-alls with equal shares against the bytes a rank sends to others.
+
+    `of_ranks` [ranks][sizes][repeats] are starts and ends; one lasts from the moment that its last
+    rank starts until its last rank is done.
+    """
+    times = np.array(of_ranks)
+    seconds = times[..., 1].max(axis=0) - times[..., 0].max(axis=0)
+    return Curve(tuple(sent), tuple(np.median(seconds, axis=1).tolist()))
