@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,8 @@ from simdeep.program.lower.train import Lowered, lower
 from simdeep.program.schedule.registry import build_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from simdeep.program.columns import Priced
     from simdeep.program.schedule.table import Table
     from simdeep.spec.scenario import Scenario
@@ -56,6 +59,29 @@ class Result:
     stragglers: Stragglers | None
     effective: EffectiveTime | None
 
+    def spans(self) -> pd.DataFrame:
+        """Every task that ran, a row each (columns: `analysis.frame.COLUMNS`)."""
+        from simdeep.analysis.frame import spans_frame
+
+        return spans_frame(self.timeline)
+
+    def parts(self) -> pd.DataFrame:
+        """Seconds of every rank (rows) by what its compute stream did (columns)."""
+        import pandas as pd
+
+        return pd.DataFrame(self.attribution.seconds_by_rank()).rename_axis("rank")
+
+    def _repr_html_(self) -> str:
+        """The answer and its tables, as notebooks show it."""
+        from simdeep.report.html.markup import blocks
+        from simdeep.report.tables import report
+
+        shown = blocks(report(self))
+        return "".join(
+            (f"<h4>{escape(title)}</h4>" if title else "") + "".join(parts)
+            for title, parts in shown.items()
+        )
+
     @property
     def step_time_s(self) -> float:
         """Seconds of one optimizer step."""
@@ -71,7 +97,7 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
     table = schedule_table(scenario)
     lowered = lower(scenario, table)
     machine = machine_of(scenario)
-    timeline = _run(scenario, lowered, machine, progress)
+    timeline = run_lowered(scenario, lowered, machine, progress)
     blame = find_blame(timeline)
     attribution = attribute(timeline, blame)
     closed = closed_form_bubble(table, timeline)
@@ -98,7 +124,7 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Result:
 def step_time_s(scenario: Scenario) -> float:
     """Seconds of one step, without any analysis."""
     lowered = lower(scenario, schedule_table(scenario))
-    return _run(scenario, lowered, machine_of(scenario)).makespan_ns / 1e9
+    return run_lowered(scenario, lowered, machine_of(scenario)).makespan_ns / 1e9
 
 
 def step_distribution(scenario: Scenario, seeds: int | Iterable[int] = 10) -> StepDistribution:
@@ -146,9 +172,10 @@ def effective_training(scenario: Scenario, step_s: float) -> EffectiveTime | Non
     )
 
 
-def _run(
+def run_lowered(
     scenario: Scenario, lowered: Lowered, machine: Machine, progress: Progress | None = None
 ) -> Timeline:
+    """Price and run a lowered scenario, without any analysis."""
     jitter = jitter_of(scenario, machine)
     priced = price_program(lowered.program, machine, jitter, unequal_gpus(scenario))
     return run_engine(scenario.simulate.engine, priced, progress)
@@ -173,12 +200,14 @@ def machine_of(scenario: Scenario) -> Machine:
     gpu = topology.gpu
     path = scenario.calibration
     calibration = calibration_for(gpu) if path is None else load_calibration(path).on(gpu)
+    sharded = scenario.layout.tp * scenario.layout.cp > 1
     return Machine(
         gpu=gpu,
         links=topology,
         calibration=calibration,
         comm_sms=scenario.train.comm_sms,
         static_split=scenario.train.sm_split == "static",
+        collective_sms=scenario.train.collective_sms if sharded else 0,
     )
 
 

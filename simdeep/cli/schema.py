@@ -22,10 +22,17 @@ class FileKind(StrEnum):
 @guarded
 def schema(
     kind: Annotated[FileKind, typer.Argument(help="Kind of file.")] = FileKind.scenario,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Tables to read instead of a schema.")
+    ] = False,
 ) -> None:
-    """Print the JSON Schema of a kind of file, for editors and checks."""
+    """Print the JSON Schema of a kind of file, for editors and checks, or its keys to read."""
     import json
 
+    from simdeep.spec.reference import reference
     from simdeep.spec.schema import SCHEMAS
 
+    if markdown:
+        answer(reference(kind.value) + "\n")
+        return
     answer(json.dumps(SCHEMAS[kind.value](), indent=2) + "\n")
