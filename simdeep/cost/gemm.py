@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from simdeep.program.workload.kernel import F, Kernel
 
 
+GROUPED = ":grouped"
+"""Behind a variant: the curve of a grouped GEMM made of one launch a group, on several streams."""
+
+
 def waves(kernel: Kernel, curve: GemmCurve, sms: int) -> F:
     """Rounds of at most `sms` output tiles that a GEMM takes.
 
@@ -27,7 +31,8 @@ def waves(kernel: Kernel, curve: GemmCurve, sms: int) -> F:
 def gemm_time(kernel: Kernel, curve: GemmCurve, sms: int) -> F:
     """Seconds on `sms` SMs, FLOP-bound. Nothing to multiply takes no time."""
     count = waves(kernel, curve, sms)
-    starts = kernel.groups if _one_by_one(kernel) else 1
+    each = _one_by_one(kernel) or curve.variant.endswith(GROUPED)
+    starts = kernel.groups if each else 1
     seconds = starts * curve.launch_s + count * (curve.prologue_s + kernel.k * curve.per_k_s)
     return np.where((count > 0) & (np.asarray(kernel.k) > 0), seconds, 0.0)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simdeep.cost.gemm import gemm_time
+from simdeep.cost.clocked import clocked_times
+from simdeep.cost.gemm import GROUPED, gemm_time
 from simdeep.errors import SimdeepError
 
 if TYPE_CHECKING:
@@ -50,13 +51,18 @@ def price(kernels: Iterable[Kernel], gpu: Gpu, calibration: Calibration, sms: in
     `InputError` naming it.
     """
     here = calibration.on(gpu)
+    kernels = tuple(kernels)
+    if here.power is None:
+        times = [_time(kernel, here, sms) for kernel in kernels]
+        launch: F = 0.0
+    else:
+        times, launch = clocked_times(kernels, here, sms)
     sm: F = 0.0
     mem: F = 0.0
-    fixed: F = 0.0
+    fixed: F = launch
     sm_dragged: F = 0.0
     mem_dragged: F = 0.0
-    for kernel in kernels:
-        sm_s, mem_s = _time(kernel, here, sms)
+    for kernel, (sm_s, mem_s) in zip(kernels, times, strict=True):
         drag = here.drag[kernel.op]
         sm, mem = sm + sm_s, mem + mem_s
         sm_dragged, mem_dragged = sm_dragged + sm_s * drag, mem_dragged + mem_s * drag
@@ -72,8 +78,12 @@ def price(kernels: Iterable[Kernel], gpu: Gpu, calibration: Calibration, sms: in
 
 def kernel_time(kernel: Kernel, gpu: Gpu, calibration: Calibration, sms: int) -> F:
     """Seconds of one kernel alone, without its launch gap."""
-    sm_s, mem_s = _time(kernel, calibration.on(gpu), sms)
-    return _plain(sm_s + mem_s)
+    here = calibration.on(gpu)
+    if here.power is None:
+        sm_s, mem_s = _time(kernel, here, sms)
+        return _plain(sm_s + mem_s)
+    (only,), launch = clocked_times((kernel,), here, sms)
+    return _plain(only[0] + only[1] + launch)
 
 
 def _time(kernel: Kernel, here: Calibration, sms: int) -> tuple[F, F]:
@@ -84,9 +94,13 @@ def _time(kernel: Kernel, here: Calibration, sms: int) -> tuple[F, F]:
         curve = here.memory_curve(kernel.variant, kernel.name)
         return 0.0, kernel.launches * curve.floor_s + kernel.bytes / curve.bandwidth
     if kernel.op == "attention":
-        rate = here.attention_curve(kernel.dtype, kernel.variant).flops_per_sm
-        return kernel.flops / (rate * sms), 0.0
-    busy = gemm_time(kernel, here.gemm_curve(kernel.dtype, kernel.variant), sms)
+        core = here.attention_curve(kernel.dtype, kernel.variant)
+        # The kernel's FLOPs are those of m x n / 2 pairs a head: so much a row and head.
+        a_row = kernel.flops / (kernel.m * kernel.groups)
+        tail = core.tail_rows * a_row
+        return (kernel.flops / sms + tail) / core.flops_per_sm, 0.0
+    variant = kernel.variant + (GROUPED if kernel.op == "grouped_gemm" else "")
+    busy = gemm_time(kernel, here.gemm_curve(kernel.dtype, variant), sms)
     moved = kernel.bytes / here.gemm_stream_bw
     # A GEMM too small to hide its operands' way from HBM is memory-bound, as in decoding.
     return np.where(busy >= moved, busy, 0.0), np.where(busy >= moved, 0.0, moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +40,17 @@ class Machine:
     calibration: Calibration
     comm_sms: int
     static_split: bool
+    collective_sms: int = 0
 
     @property
     def compute_sms(self) -> int:
         """SMs that a kernel is launched for."""
-        return self.gpu.sms - self.comm_sms if self.static_split else self.gpu.sms
+        return self.gpu.sms - self.reserved_sms
+
+    @property
+    def reserved_sms(self) -> int:
+        """SMs that compute never gets."""
+        return self.comm_sms + self.collective_sms if self.static_split else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,7 @@ class Jitter:
         factors = np.ones(program.n)
         if self.cv == 0.0:
             return factors
-        rng = np.random.default_rng([self.seed, 0x717])
-        slowest = rng.standard_normal((program.n, self.peers), dtype=np.float32).max(axis=1)
+        slowest = _slowest_of(self.seed, self.peers).first(program.n)
         computes = program.kind == Kind.COMPUTE
         factors[computes] += self.cv * slowest[computes]
         if self.peers == 1:
@@ -81,6 +87,36 @@ class Jitter:
             factors[computes] -= excess[rank[computes]]
         kept: F64 = np.maximum(factors, 0.0)
         return kept
+
+
+_ROWS = 1 << 16
+"""Tasks whose peers are drawn at a time."""
+
+
+class _Slowest:
+    """The largest of `peers` standard normal draws, for one task after the other.
+
+    A longer program continues the draws of a shorter one, so what was drawn is kept.
+    """
+
+    def __init__(self, seed: int, peers: int):
+        self.rng = np.random.default_rng([seed, 0x717])
+        self.peers = peers
+        self.drawn = np.zeros(0, np.float32)
+
+    def first(self, n: int) -> npt.NDArray[np.float32]:
+        """The maxima of the first `n` tasks."""
+        parts = [self.drawn]
+        for start in range(len(self.drawn), n, _ROWS):
+            size = (min(_ROWS, n - start), self.peers)
+            parts.append(self.rng.standard_normal(size, dtype=np.float32).max(axis=1))
+        self.drawn = np.concatenate(parts)
+        return self.drawn[:n]
+
+
+@lru_cache(maxsize=16)
+def _slowest_of(seed: int, peers: int) -> _Slowest:
+    return _Slowest(seed, peers)
 
 
 def price_program(
@@ -118,7 +154,7 @@ def price_program(
         draw_milli=np.rint(column["draw"] * 1000).astype(np.int32),
         n_ports=program.n_ranks * PORTS,
         hardware_sms=machine.gpu.sms,
-        comm_sms=machine.comm_sms,
+        comm_sms=machine.reserved_sms if machine.static_split else machine.comm_sms,
         static_split=machine.static_split,
     )
 
@@ -132,7 +168,7 @@ class _Table:
     """Prices of all works in nanoseconds, the cases of a work one below the other."""
 
     def __init__(self, works: tuple[Work, ...], machine: Machine):
-        priced = [_price(work, machine) for work in works]
+        priced = [price_work(work, machine) for work in works]
         sizes = np.array([max((np.size(v) for v in p.values()), default=1) for p in priced])
         self.first = np.concatenate([[0], np.cumsum(sizes)])
         self.sizes = sizes
@@ -152,7 +188,11 @@ class _Table:
         return {name: values[at] for name, values in self.columns.items()}
 
 
-def _price(work: Work, machine: Machine) -> dict[str, F]:
+def price_work(work: Work, machine: Machine) -> dict[str, F]:
+    """Nanoseconds, drags and SMs of one work by column of `Priced`; absent ones are 0.
+
+    Figures are one number each, or one for each case.
+    """
     match work:
         case Nothing():
             return {}
@@ -192,6 +232,7 @@ def _price(work: Work, machine: Machine) -> dict[str, F]:
                     Group(part.nodes, part.ranks_per_node),
                     machine.links,
                     machine.calibration,
+                    sms=machine.collective_sms,
                 )
                 for part in work.parts
             ]

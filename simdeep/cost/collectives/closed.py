@@ -119,11 +119,12 @@ def collective(
     if group.size == 1:
         return _transfer(0.0 * nbytes, 0.0 * nbytes, 0.0, links, calibration, sms)
     passes, n, g = _PASSES[kind], group.nodes, group.gpus_per_node
+    setup = calibration.collective.setup_s
     hop_in, hop_out = links.nvlink_latency_s, links.nic_latency_s
     hierarchical = _transfer(
         passes * (n - 1) / n * nbytes / g,
         passes * (g - 1) / g * nbytes,
-        passes * ((n - 1) * hop_out + (g - 1) * hop_in),
+        setup + passes * ((n - 1) * hop_out + (g - 1) * hop_in),
         links,
         calibration,
         sms,
@@ -134,7 +135,7 @@ def collective(
     flat = _transfer(
         share * nbytes / g,
         share * nbytes,
-        passes * (n * hop_out + (group.size - 1 - n) * hop_in),
+        setup + passes * (n * hop_out + (group.size - 1 - n) * hop_in),
         links,
         calibration,
         sms,
@@ -145,7 +146,7 @@ def collective(
         tree = _transfer(
             passes * nbytes / g,
             passes * nbytes,
-            passes * (math.ceil(math.log2(n)) * hop_out + (g - 1) * hop_in),
+            setup + passes * (math.ceil(math.log2(n)) * hop_out + (g - 1) * hop_in),
             links,
             calibration,
             sms,
