@@ -109,7 +109,7 @@ class PlanFields(BaseModel):
         description="most full simulations; a search cut short says what it leaves open",
     )
     keep: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=10, description="plans in the ranking that are proved to be the best ones"
+        default=5, description="plans in the ranking that are proved to be the best ones"
     )
 
 

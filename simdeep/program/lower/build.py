@@ -1,4 +1,7 @@
-"""From a schedule table to a program: instances of templates, joined by pipeline transfers."""
+"""From a schedule table to a program: instances of templates, joined by pipeline transfers.
+
+Every pass works on whole columns: no cell and no task is visited by itself.
+"""
 
 from __future__ import annotations
 
@@ -9,76 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simdeep.program.columns import Action, Kind, Program
+from simdeep.program.columns import Action, Kind
 from simdeep.program.lower import template as tpl
-from simdeep.program.lower.template import COMPONENT_ID, COMPONENTS, STREAMS, Slot, Template
+from simdeep.program.lower.cells import Cells, Ragged, Side, number_cells
+from simdeep.program.lower.draft import Draft, blank
+from simdeep.program.lower.template import COMPONENT_ID, Slot, Template
 from simdeep.program.lower.units import Unit
-from simdeep.program.lower.works import Works
-from simdeep.program.schedule.actions import Act, Overlap
 from simdeep.program.schedule.table import Table
 
-
-@dataclass(frozen=True, eq=False)
-class Draft:
-    """A program that later passes still add to: int64 columns and (task, dependency) pairs."""
-
-    n_ranks: int
-    columns: dict[str, npt.NDArray[np.int64]]
-    deps: npt.NDArray[np.int64]
-
-    @property
-    def n(self) -> int:
-        """Number of tasks."""
-        return len(self.columns["rank"])
-
-    def extended(self, rows: Sequence[dict[str, int]], deps: Sequence[tuple[int, int]]) -> Draft:
-        """With `rows` behind its own (what a row does not name is -1, bytes and case 0)."""
-        zero = ("mem_take", "mem_free", "case", "work")
-        columns = {
-            name: np.concatenate(
-                [old, np.array([r.get(name, 0 if name in zero else -1) for r in rows], np.int64)]
-            )
-            for name, old in self.columns.items()
-        }
-        pairs = np.array(deps, np.int64).reshape(-1, 2)
-        return Draft(self.n_ranks, columns, np.concatenate([self.deps, pairs]))
-
-    def program(self, works: Works) -> Program:
-        """The finished program."""
-        n = self.n
-        order = np.lexsort((self.deps[:, 1], self.deps[:, 0]))
-        counts = np.bincount(self.deps[:, 0], minlength=n)
-        narrow: dict[str, Any] = {
-            name: column.astype(np.int8 if name in ("stream", "kind", "action") else np.int32)
-            for name, column in self.columns.items()
-            if not name.startswith("mem_")
-        }
-        return Program(
-            n_ranks=self.n_ranks,
-            streams=STREAMS,
-            components=COMPONENTS,
-            works=tuple(works.items),
-            **narrow,
-            dep_ptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            dep_idx=self.deps[order, 1].astype(np.int64),
-            mem_take=self.columns["mem_take"],
-            mem_free=self.columns["mem_free"],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Instance:
-    """One cell of the table: its template and where its tasks stand in the program."""
-
-    rank: int
-    template: Template
-    f: Act | None
-    b: Act | None
-    first_row: int
-    f_send: int
-    b_send: int
-    end_row: int
-    previous_compute: int
+I64 = npt.NDArray[np.int64]
+Columns = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,152 +47,176 @@ def build(
         sends: work of the transfer between two ranks.
         cases: [layers, micro-batches] routing draw of each layer and micro-batch.
     """
-    instances = _place(table, _Templates(stages, costs))
-    return _assemble(table, instances, sends, cases)
-
-
-class _Templates:
-    """Templates by kind and stages, each made once."""
-
-    def __init__(self, stages: Sequence[Sequence[Unit]], costs: Sequence[tpl.Costs]):
-        self.stages = stages
-        self.costs = costs
-        self.made: dict[tuple[object, ...], Template] = {}
-
-    def of(self, cell: Act | Overlap) -> Template:
-        if isinstance(cell, Overlap):
-            key: tuple[object, ...] = ("O", cell.f.stage, cell.b.stage)
-        else:
-            key = (cell.kind, cell.stage)
-        if key not in self.made:
-            self.made[key] = self._make(cell)
-        return self.made[key]
-
-    def _make(self, cell: Act | Overlap) -> Template:
-        if isinstance(cell, Overlap):
-            return tpl.overlapped(
-                self.stages[cell.f.stage],
-                self.stages[cell.b.stage],
-                tpl.merged(self.costs[cell.f.stage], self.costs[cell.b.stage]),
-            )
-        units, costs = self.stages[cell.stage], self.costs[cell.stage]
-        if cell.kind == "F":
-            return tpl.forward(units, costs)
-        if cell.kind == "W":
-            return tpl.weights(units, costs)
-        return tpl.backward(units, costs, weights=cell.kind == "B")
-
-
-def _place(table: Table, templates: _Templates) -> list[_Instance]:
-    """Give every cell its rows; a send follows its cell where the output leaves the rank."""
-    last_stage = table.n_stages - 1
-    instances = []
-    row = 0
-    for rank, cells in enumerate(table.rows):
-        previous = -1
-        for cell in cells:
-            template = templates.of(cell)
-            f, b = _parts(cell)
-            first, row = row, row + template.n
-            f_send = b_send = -1
-            if f is not None and f.stage < last_stage and _target(table, f, 1) != rank:
-                f_send, row = row, row + 1
-            if b is not None and b.kind != "W" and b.stage > 0 and _target(table, b, -1) != rank:
-                b_send, row = row, row + 1
-            instances.append(_Instance(rank, template, f, b, first, f_send, b_send, row, previous))
-            previous = first + template.last_compute
-    return instances
-
-
-def _parts(cell: Act | Overlap) -> tuple[Act | None, Act | None]:
-    if isinstance(cell, Overlap):
-        return cell.f, cell.b
-    return (cell, None) if cell.kind == "F" else (None, cell)
-
-
-def _target(table: Table, act: Act, step: int) -> int:
-    return table.rank_of(act.stage + step, act.mb)
-
-
-def _assemble(
-    table: Table,
-    instances: Sequence[_Instance],
-    sends: Sends,
-    cases: npt.NDArray[np.int32],
-) -> Draft:
-    n = instances[-1].end_row if instances else 0
-    columns = {name: np.full(n, -1, np.int64) for name in ("stage", "layer", "microbatch", "peer")}
-    zeros = ("rank", "stream", "kind", "action", "component", "block", "work", "case")
-    columns |= {name: np.zeros(n, np.int64) for name in (*zeros, "mem_take", "mem_free")}
-    routed = np.zeros(n, bool)
-    deps: list[npt.NDArray[np.int64]] = []
-    produced: dict[tuple[str, int, int], int] = {}
-    wanted: list[tuple[int, tuple[str, int, int]]] = []
-
-    for block, inst in enumerate(instances):
-        t = inst.template
-        here = slice(inst.first_row, inst.first_row + t.n)
-        for name in ("stream", "kind", "action", "component", "layer", "work"):
-            columns[name][here] = getattr(t, name)
-        columns["mem_take"][here], columns["mem_free"][here] = t.mem_take, t.mem_free
-        columns["rank"][inst.first_row : inst.end_row] = inst.rank
-        columns["block"][inst.first_row : inst.end_row] = block
-        act = [a if a is not None else Act("F", -1, -1) for a in (inst.f, inst.b)]
-        columns["stage"][here] = np.array([a.stage for a in act])[t.which]
-        columns["microbatch"][here] = np.array([a.mb for a in act])[t.which]
-        routed[here] = t.routed
-        if len(t.deps):
-            deps.append(t.deps + inst.first_row)
-        _send_rows(table, inst, columns, deps, produced, sends)
-        for local, slot in t.slots.tolist():
-            row = inst.first_row + local
-            if slot == Slot.PREVIOUS:
-                if inst.previous_compute >= 0:
-                    deps.append(np.array([[row, inst.previous_compute]]))
-            elif slot == Slot.F_IN and inst.f is not None and inst.f.stage > 0:
-                wanted.append((row, ("F", inst.f.stage - 1, inst.f.mb)))
-            elif slot == Slot.B_IN and inst.b is not None and inst.b.stage < table.n_stages - 1:
-                wanted.append((row, ("B", inst.b.stage + 1, inst.b.mb)))
-
-    deps.append(
-        np.array([(r, produced[k]) for r, k in wanted if k in produced], np.int64).reshape(-1, 2)
+    cells, templates = number_cells(table, stages, costs)
+    place = _Places.of(cells, templates)
+    columns = _columns(cells, templates, place, cases)
+    forward, backward = (
+        _Output(side, ready, send, stream)
+        for side, ready, send, stream in (
+            (cells.forward, place.f_out, place.f_send, tpl.P2P_FORWARD),
+            (cells.backward, place.b_out, place.b_send, tpl.P2P_BACKWARD),
+        )
     )
-    has_case = np.flatnonzero(routed)
-    columns["case"][has_case] = cases[columns["layer"][has_case], columns["microbatch"][has_case]]
-    columns["group"] = np.full(n, -1, np.int64)
+    _fill_sends(columns, (forward, backward), sends)
+    shape = (table.n_stages, table.n_microbatches)
+    deps = [
+        _inner_deps(cells, templates, place),
+        forward.send_deps(),
+        backward.send_deps(),
+        *_outer_deps(cells, templates, place, forward.carrier(shape), backward.carrier(shape)),
+    ]
     return Draft(table.n_ranks, columns, np.concatenate(deps))
 
 
-def _send_rows(
-    table: Table,
-    inst: _Instance,
-    columns: dict[str, npt.NDArray[np.int64]],
-    deps: list[npt.NDArray[np.int64]],
-    produced: dict[tuple[str, int, int], int],
-    sends: Sends,
-) -> None:
-    """Note where the instance's outputs become ready and fill in the transfers that carry them."""
-    for name, act, send, out, stream, step in (
-        ("F", inst.f, inst.f_send, inst.template.f_out, tpl.P2P_FORWARD, 1),
-        ("B", inst.b, inst.b_send, inst.template.b_out, tpl.P2P_BACKWARD, -1),
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Rows of every cell, [cells] each: its first task, the sends behind its tasks (-1: none), the
+    tasks that make its outputs ready (-1: none), and the last compute task of the cell before it
+    on its rank (-1: none). `n` counts all rows.
+    """
+
+    n: int
+    first: I64
+    f_send: I64
+    b_send: I64
+    f_out: I64
+    b_out: I64
+    previous: I64
+
+    @classmethod
+    def of(cls, cells: Cells, templates: Sequence[Template]) -> _Places:
+        """A send follows its cell where the output leaves the rank."""
+        size, f_out, b_out, last = (
+            np.array([getattr(t, name) for t in templates], np.int64)[cells.template]
+            for name in ("n", "f_out", "b_out", "last_compute")
+        )
+        f_sent, b_sent = (
+            side.leaves & (side.to != cells.rank) for side in (cells.forward, cells.backward)
+        )
+        end = np.cumsum(size + f_sent + b_sent)
+        first = end - size - f_sent - b_sent
+        starts = np.ones(len(end), bool)
+        starts[1:] = cells.rank[1:] != cells.rank[:-1]
+        return cls(
+            n=int(end[-1]) if len(end) else 0,
+            first=first,
+            f_send=np.where(f_sent, first + size, -1),
+            b_send=np.where(b_sent, first + size + f_sent, -1),
+            f_out=np.where(f_out >= 0, first + f_out, -1),
+            b_out=np.where(b_out >= 0, first + b_out, -1),
+            previous=np.where(starts, -1, np.roll(first + last, 1)),
+        )
+
+
+def _columns(
+    cells: Cells, templates: Sequence[Template], place: _Places, cases: npt.NDArray[np.int32]
+) -> Columns:
+    """The columns of all rows; sends know their rank and block only."""
+    columns = blank(place.n)
+    tasks = Ragged.of([t.stream for t in templates])
+    source, cell = tasks.rows(cells.template)
+    size = tasks.size[cells.template]
+    rows = np.arange(len(source)) + (place.first - (np.cumsum(size) - size))[cell]
+    every = np.zeros(place.n, np.int64)
+    every[rows] = cell
+    for sent in (place.f_send, place.b_send):
+        every[sent[sent >= 0]] = np.flatnonzero(sent >= 0)
+    columns["rank"][:], columns["block"][:] = cells.rank[every], every
+    for name in ("stream", "kind", "action", "component", "layer", "work", "mem_take", "mem_free"):
+        columns[name][rows] = _joined(templates, name)[source]
+    which = _joined(templates, "which")[source]
+    for name, f, b in (
+        ("stage", cells.forward.stage, cells.backward.stage),
+        ("microbatch", cells.forward.mb, cells.backward.mb),
     ):
-        if act is None or out < 0 or act.kind == "W":
-            continue
-        ready = inst.first_row + out
-        produced[name, act.stage, act.mb] = send if send >= 0 else ready
-        if send < 0:
-            continue
-        to = _target(table, act, step)
-        values = {
-            "stream": stream,
-            "kind": Kind.TRANSFER,
-            "action": Action.P2P,
-            "component": COMPONENT_ID["p2p"],
-            "stage": act.stage,
-            "microbatch": act.mb,
-            "peer": to,
-            "work": sends.work(inst.rank, to),
-        }
-        for column, value in values.items():
-            columns[column][send] = value
-        deps.append(np.array([[send, ready]]))
+        columns[name][rows] = np.where(which == 0, f[cell], b[cell])
+    routed = rows[_joined(templates, "routed")[source] != 0]
+    columns["case"][routed] = cases[columns["layer"][routed], columns["microbatch"][routed]]
+    return columns
+
+
+def _joined(templates: Sequence[Template], name: str) -> I64:
+    joined: I64 = np.concatenate([getattr(t, name) for t in templates])
+    return joined
+
+
+@dataclass(frozen=True, eq=False)
+class _Output:
+    """What cells hand to other stages in one direction: [cells] row that makes it ready, send."""
+
+    side: Side
+    ready: I64
+    send: I64
+    stream: int
+
+    def carrier(self, shape: tuple[int, int]) -> I64:
+        """[stages, micro-batches] row that a reader of this output waits for, -1 for none."""
+        found = np.full(shape, -1)
+        made = np.flatnonzero((self.ready >= 0) & self.side.leaves)
+        row = np.where(self.send >= 0, self.send, self.ready)
+        found[self.side.stage[made], self.side.mb[made]] = row[made]
+        return found
+
+    def send_deps(self) -> I64:
+        """A send waits for what it carries."""
+        sent = self.send >= 0
+        return np.stack([self.send[sent], self.ready[sent]], axis=1)
+
+
+def _fill_sends(columns: Columns, outputs: Sequence[_Output], sends: Sends) -> None:
+    """What the transfers between ranks carry and whereto."""
+    for out in outputs:
+        sent = np.flatnonzero(out.send >= 0)
+        rows = out.send[sent]
+        columns["stream"][rows] = out.stream
+        columns["kind"][rows] = Kind.TRANSFER
+        columns["action"][rows] = Action.P2P
+        columns["component"][rows] = COMPONENT_ID["p2p"]
+        columns["stage"][rows] = out.side.stage[sent]
+        columns["microbatch"][rows] = out.side.mb[sent]
+        columns["peer"][rows] = out.side.to[sent]
+    rows = np.flatnonzero(columns["peer"] >= 0)
+    pairs = np.stack([columns["rank"][rows], columns["peer"][rows]], axis=1)
+    # Works are numbered in the order of the rows that first need them.
+    distinct, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    work = np.zeros(len(distinct), np.int64)
+    for at in np.argsort(first):
+        work[at] = sends.work(*distinct[at].tolist())
+    columns["work"][rows] = work[inverse.reshape(-1)]
+
+
+def _inner_deps(cells: Cells, templates: Sequence[Template], place: _Places) -> I64:
+    """Dependencies between tasks of one cell."""
+    pairs = Ragged.of([t.deps for t in templates])
+    source, cell = pairs.rows(cells.template)
+    found: I64 = pairs.values[source] + place.first[cell][:, None]
+    return found
+
+
+def _outer_deps(
+    cells: Cells,
+    templates: Sequence[Template],
+    place: _Places,
+    forward: I64,
+    backward: I64,
+) -> list[I64]:
+    """What tasks wait for in other cells: other stages' outputs, and the rank's cell before."""
+    slots = Ragged.of([t.slots for t in templates])
+    source, cell = slots.rows(cells.template)
+    row, slot = slots.values[source, 0] + place.first[cell], slots.values[source, 1]
+    last = len(forward) - 1
+    f, b = cells.forward, cells.backward
+    found = []
+    for wanted, mask, provider in (
+        (Slot.PREVIOUS, place.previous >= 0, place.previous),
+        (Slot.F_IN, f.stage > 0, forward[np.maximum(f.stage - 1, 0), f.mb]),
+        (
+            Slot.B_IN,
+            (b.stage >= 0) & (b.stage < last),
+            backward[np.minimum(b.stage + 1, last), b.mb],
+        ),
+    ):
+        on = provider[cell]
+        at = (slot == wanted) & mask[cell] & (on >= 0)
+        found.append(np.stack([row[at], on[at]], axis=1))
+    return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from simdeep.program.remember import remembered
 from simdeep.program.routing.loads import Loads
 
 F64 = npt.NDArray[np.float64]
@@ -72,11 +73,22 @@ def replayed_cases(forward: Loads, backward: Loads, group: Loads, layers: tuple[
 
 def _peer_cases(loads: Loads, of: npt.NDArray[np.int32]) -> Cases:
     """A case for each draw and rank."""
-    return Cases(loads.rows.ravel(), loads.unique.ravel(), loads, of)
+    return Cases(*_of_peers(loads), loads, of)
 
 
 def _cases(loads: Loads, of: npt.NDArray[np.int32]) -> Cases:
     """A case for each draw: its busiest rank."""
+    return Cases(*_of_busiest(loads), loads, of)
+
+
+# Kernels are remembered by these arrays: the same draws must give the same ones.
+@remembered(maxsize=256)
+def _of_peers(loads: Loads) -> tuple[F64, F64]:
+    return loads.rows.ravel(), loads.unique.ravel()
+
+
+@remembered(maxsize=256)
+def _of_busiest(loads: Loads) -> tuple[F64, F64]:
     busiest = loads.rows.argmax(axis=1)
     draws = np.arange(loads.draws)
-    return Cases(loads.rows[draws, busiest], loads.unique[draws, busiest], loads, of)
+    return loads.rows[draws, busiest], loads.unique[draws, busiest]

@@ -10,7 +10,7 @@ import numpy as np
 
 from simdeep.program.columns import Action, Kind
 from simdeep.program.lower import template as tpl
-from simdeep.program.lower.build import Draft
+from simdeep.program.lower.draft import Draft
 from simdeep.program.lower.template import COMPONENT_ID
 
 WHOLE_STAGE = -2
@@ -34,13 +34,15 @@ class StepEnd:
 
     `reduce[stage]` are the buckets of that stage's gradients in the order they become ready,
     `gather[stage]` the collectives of its parameters (dense and expert groups differ),
-    `optimizer` updates all the rank's shards and `norm` is the all-reduce of the gradient norm.
+    `optimizer` updates all the rank's shards and `norm` is the all-reduce of the gradient norm,
+    for which the rank `waits` or not.
     """
 
     reduce: Mapping[int, Sequence[Bucket]]
     gather: Mapping[int, Sequence[int]]
     optimizer: int
     norm: int
+    waits: bool = True
 
 
 def add_step_end(draft: Draft, held: Sequence[Sequence[int]], ends: Sequence[StepEnd]) -> Draft:
@@ -68,7 +70,7 @@ def add_step_end(draft: Draft, held: Sequence[Sequence[int]], ends: Sequence[Ste
             action=Action.GRAD_SYNC,
             component=COMPONENT_ID["grad_norm"],
             work=end.norm,
-            group=rows.everyone,
+            group=rows.everyone if end.waits else -1,
         )
         step = rows.add(
             norm,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,13 +21,14 @@ from simdeep.program.lower.works import (
     Nothing,
     Works,
 )
+from simdeep.program.remember import remembered
 from simdeep.program.workload.activations import activation_bytes
 from simdeep.program.workload.edges import edge_activation_bytes, edge_kernels
 from simdeep.program.workload.layer import layer_kernels
-from simdeep.program.workload.shape import Shape
-from simdeep.spec.layout import GroupKind, Layout
+from simdeep.program.workload.shape import Shape, Style
+from simdeep.spec.layout import GroupKind, GroupSpan, Layout
 from simdeep.spec.model import Gqa, Layer, Model
-from simdeep.spec.params import params
+from simdeep.spec.params import ParamCount, params
 from simdeep.spec.scenario_schema import Dtypes, Train
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
@@ -34,6 +36,59 @@ REPLICAS: tuple[GroupKind, ...] = ("dp_cp", "edp")
 """Groups of ranks that hold the same dense parameter, and the same expert parameter."""
 
 _ACTIVATION_BYTES = 2.0
+
+_What = tuple[Model, str, Layer | None, Shape, str, tuple[str, ...], Style]
+"""What the kernels of a unit hang on: its component, and its layer if it has one, among them."""
+
+
+@lru_cache(maxsize=64)
+def _same_style(style: Style) -> Style:
+    """One object for equal styles, so that what is remembered for one serves all."""
+    return style
+
+
+@remembered(maxsize=64)
+def _first_alike(model: Model) -> tuple[Layer, ...]:
+    """For each layer, MTP modules last, the first one with the same feed-forward part."""
+    first: dict[object, Layer] = {}
+    return tuple(first.setdefault(layer.ffn, layer) for layer in model.layers + model.mtp)
+
+
+@remembered(maxsize=1024)
+def _kernel_works(*what: *_What) -> dict[tuple[str, Action], KernelWork]:
+    """Kernels of a unit by component and action."""
+    model, component, layer, shape, precision, recompute, style = what
+    options = (shape, precision, recompute, style)
+    if layer is not None:
+        table = layer_kernels(model, layer, *options)
+    else:
+        table = edge_kernels(model, component, *options)
+    return {(name, Action[act]): KernelWork(tuple(ks)) for (name, act), ks in table.items()}
+
+
+@remembered(maxsize=1024)
+def _kept_bytes(*what: *_What) -> dict[str, tuple[int, int]]:
+    """Bytes each component of a unit keeps from F until I, and from I until W.
+
+    A rank holds many layers and micro-batches: their mean over routing draws counts.
+    """
+    model, component, layer, shape, precision, recompute, style = what
+    if layer is not None:
+        sizes = activation_bytes(
+            model, layer, shape, precision, recompute, flash=style.flash, dropout=style.dropout
+        )
+    else:
+        sizes = edge_activation_bytes(model, component, shape, precision, recompute)
+    return {
+        name: (int(np.mean(size.until_i)), int(np.mean(size.until_w)))
+        for name, size in sizes.items()
+    }
+
+
+@remembered(maxsize=64)
+def _counts(model: Model) -> ParamCount:
+    """Its parameters; looked up without hashing all its layers."""
+    return params(model)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +104,7 @@ class Workshop:
     works: Works
     fold: bool
     copies: int
+    spans: dict[GroupKind, GroupSpan] = field(default_factory=dict)
 
     def costs(self, units: tuple[Unit, ...]) -> Costs:
         """Costs of a stage's units."""
@@ -70,36 +126,46 @@ class Workshop:
             fully_sharded=layout.zero == 3 and layout.dp * layout.cp > 1,
             sharded_gradients=layout.zero >= 2 and layout.dp * layout.cp > 1,
             repeats_forward="full" in self.train.recompute,
+            tp_overlap=self.train.tp_overlap,
         )
+
+    @property
+    def style(self) -> Style:
+        """Which kernels the scenario's framework has."""
+        train = self.train
+        style = Style(
+            attention=train.attention,
+            dropout=train.dropout,
+            norm_residual="norm_residual" in train.fusions,
+            wgrad_accumulate="wgrad_accumulate" in train.fusions,
+            loss="loss" in train.fusions,
+        )
+        return _same_style(style)
 
     def layer(self, unit: Unit) -> Layer:
         """The layer of a unit that has one."""
         return (self.model.layers + self.model.mtp)[unit.layer]
 
     def _kernels(self, unit: Unit, work: dict[tuple[Unit, str, Action], int]) -> None:
-        options = (self.shape, self.train.precision, self.train.recompute)
-        if unit.component == "layer":
-            layer = self.layer(unit)
-            table = layer_kernels(self.model, layer, *options)
-            key: object = layer.ffn
-        else:
-            table = edge_kernels(self.model, unit.component, *options)
-            key = unit.component
-        for (component, action), kernels in table.items():
-            index = self.works.add((component, action, key), KernelWork(tuple(kernels)))
-            work[unit, component, Action[action]] = index
+        layer = self._alike(unit)
+        key = (unit.component, id(layer))  # the model outlives the works
+        for (component, action), item in _kernel_works(*self._what(unit, layer)).items():
+            work[unit, component, action] = self.works.add((component, action, key), item)
 
     def _kept(self, unit: Unit, kept: dict[tuple[Unit, str], tuple[int, int]]) -> None:
-        options = (self.shape, self.train.precision, self.train.recompute)
-        if unit.component == "layer":
-            sizes = activation_bytes(self.model, self.layer(unit), *options)
-        else:
-            sizes = edge_activation_bytes(self.model, unit.component, *options)
+        sizes = _kept_bytes(*self._what(unit, self._alike(unit)))
         for half, component in (("attn", unit.attn), ("mlp", unit.mlp)):
             if component:
-                size = sizes[component]
-                # A rank holds many layers and micro-batches: their mean over routing draws counts.
-                kept[unit, half] = int(np.mean(size.until_i)), int(np.mean(size.until_w))
+                kept[unit, half] = sizes[component]
+
+    def _alike(self, unit: Unit) -> Layer | None:
+        """The first layer equal to the unit's but for its place; None for an edge of the model."""
+        return _first_alike(self.model)[unit.layer] if unit.component == "layer" else None
+
+    def _what(self, unit: Unit, layer: Layer | None) -> _What:
+        train = self.train
+        options = (self.shape, train.precision, train.recompute, self.style)
+        return (self.model, unit.component, layer, *options)
 
     def _alltoall(self, unit: Unit, work: dict[tuple[Unit, str, Action], int]) -> None:
         cases = self.cases
@@ -120,7 +186,7 @@ class Workshop:
             item = AllToAllWork(
                 kind,  # type: ignore[arg-type]
                 self.model.hidden,
-                self.train.precision,
+                "fp8" if self.train.precision == "fp8" else "bf16",
                 cases.group,
                 min(self.gpus_per_node, self.layout.ep),
                 by_rank=not self.fold,
@@ -138,8 +204,17 @@ class Workshop:
             if layout.tp > 1:
                 gather = self.collective("all_gather", hidden_bytes, "tp")
                 scatter = self.collective("reduce_scatter", hidden_bytes, "tp")
-                gathers = (gather, scatter, gather) if repeat else (gather,)
-                work[unit, "tp_gather", action] = self._add(*gathers)
+                again_parts = (scatter, gather) if repeat else ()
+                if self.train.tp_overlap == "full":
+                    # Chunk by chunk: one of tp chunks is in nobody's shadow.
+                    lead = self.collective("all_gather", hidden_bytes / layout.tp, "tp")
+                    tail = self.collective("reduce_scatter", hidden_bytes / layout.tp, "tp")
+                    work[unit, "tp_gather_lead", action] = self._add(lead)
+                    work[unit, "tp_scatter_tail", action] = self._add(tail)
+                    beside = hidden_bytes * (1 - 1 / layout.tp)
+                    gather = self.collective("all_gather", beside, "tp")
+                    scatter = self.collective("reduce_scatter", beside, "tp")
+                work[unit, "tp_gather", action] = self._add(gather, *again_parts)
                 work[unit, "tp_scatter", action] = self._add(scatter)
                 reduce = self.collective("all_reduce", hidden_bytes, "tp")
                 work[unit, "tp_reduce", action] = self._add(*([reduce] * (1 + repeat)))
@@ -155,7 +230,8 @@ class Workshop:
         if layout.zero >= 2:
             dtypes = self.train.dtypes
             for half in ("attn", "mlp"):
-                param, grad = BYTES[dtypes.params], BYTES[dtypes.grads]
+                share = self.train.gather_share
+                param, grad = BYTES[dtypes.params] / share, BYTES[dtypes.grads] / share
                 gather_parts = self.sharded("all_gather", unit, half, param, self.copies)
                 scatter_parts = self.sharded("reduce_scatter", unit, half, grad, self.copies)
                 for action in (Action.F, Action.I):
@@ -166,7 +242,9 @@ class Workshop:
         self, kind: CollectiveKind, nbytes: float, group: GroupKind, copies: int = 1
     ) -> CollectiveWork:
         """A collective over the groups of a kind; `copies` of a stage lie on other nodes each."""
-        span = self.layout.span(group, self.gpus_per_node)
+        if group not in self.spans:
+            self.spans[group] = self.layout.span(group, self.gpus_per_node)
+        span = self.spans[group]
         return CollectiveWork(kind, nbytes, span.nodes * copies, span.ranks_per_node)
 
     def sharded(
@@ -205,7 +283,7 @@ def half_params(model: Model, layout: Layout, unit: Unit, half: str) -> tuple[fl
 
     Vocabulary tables are not among them: see `table_params`.
     """
-    count = params(model)
+    count = _counts(model)
     if unit.component == "mtp_in":
         each = count.mtp_projection / max(model.mtp_layers, 1)
         return (each / layout.tp, 0.0) if half == "attn" else (0.0, 0.0)
@@ -224,7 +302,7 @@ def table_params(model: Model, layout: Layout, unit: Unit) -> dict[str, float]:
     The MTP module reads the embedding of the main model and its head is the main one (arXiv
     2412.19437 sec 3.2.3); a tied head is the embedding.
     """
-    count = params(model)
+    count = _counts(model)
     embedding = {"embedding": count.embedding / layout.tp}
     match unit.component:
         case "embed" | "mtp_in":

@@ -46,6 +46,8 @@ COMPONENTS = (
     "grad_norm",
     "optimizer",
     "param_sync",
+    "tp_gather_lead",
+    "tp_scatter_tail",
 )
 COMPONENT_ID = {name: i for i, name in enumerate(COMPONENTS)}
 
@@ -65,7 +67,7 @@ class Costs:
     `work[(unit, component, action)]` indexes the works; `kept[(unit, half)]` are the bytes its
     forward keeps until I and its I keeps until W. `fully_sharded` gathers parameters before use
     (ZeRO-3), `sharded_gradients` reduces them after every W (ZeRO-2 and 3). `repeats_forward` is
-    full recomputation: I needs the tokens dispatched once more.
+    full recomputation: I needs the tokens dispatched once more. `tp_overlap` is the scenario's.
     """
 
     work: dict[tuple[Unit, str, Action], int]
@@ -76,6 +78,7 @@ class Costs:
     fully_sharded: bool
     sharded_gradients: bool
     repeats_forward: bool
+    tp_overlap: str = "backward"
 
 
 def merged(first: Costs, second: Costs) -> Costs:
@@ -222,6 +225,8 @@ class _Builder:
             # where W follows it, else here.
             row = self.gathered.get((unit, half))
             after = [self._gather_input(unit) if row is None else row]
+        if self.costs.tp_overlap == "none" and self.costs.tensor_parallel:
+            after = [*after, self.b_last]
         row = self.task(COMPUTE, Action.W, component, unit, after, free=until_w)
         if self.costs.sharded_gradients:
             self.task(DATA_PARALLEL, Action.W, f"fsdp_scatter_{half}", unit, [row])
@@ -237,13 +242,22 @@ class _Builder:
             ahead = self.compute_rows[-2] if len(self.compute_rows) > 1 else Slot.PREVIOUS
             after.append(self.task(PREFETCH, action, f"fsdp_gather_{half}", unit, [ahead]))
         shard = SHARD_FORWARD if action is Action.F else SHARD_BACKWARD
+        rest = None
         if costs.sequence_parallel:
-            after = [self.task(shard, action, "tp_gather", unit, after)]
+            if costs.tp_overlap == "full":
+                # The GEMM starts with the first shard; the others arrive while it runs.
+                after = [self.task(shard, action, "tp_gather_lead", unit, after)]
+                rest = self.task(shard, action, "tp_gather", unit, after)
+            else:
+                after = [self.task(shard, action, "tp_gather", unit, after)]
             if action is Action.I and self.weights_inline and component in ("attn", "mlp"):
                 self.gathered[unit, half] = self._gather_input(unit)
         ring = None
         if costs.context_parallel and component == "attn":
             ring = self.task(shard, action, "cp_ring", unit, after)
+        bulk = None
+        if rest is not None and component in ("attn", "mlp"):
+            bulk = self.task(shard, action, "tp_scatter", unit, after)
         row = self.task(
             COMPUTE,
             action,
@@ -255,7 +269,9 @@ class _Builder:
         )
         if costs.tensor_parallel and component in ("attn", "mlp"):
             name = "tp_scatter" if costs.sequence_parallel else "tp_reduce"
-            row = self.task(shard, action, name, unit, [row, ring])
+            if bulk is not None:
+                name = "tp_scatter_tail"
+            row = self.task(shard, action, name, unit, [row, ring, bulk])
         elif ring is not None:
             row = self.task(shard, action, "cp_join", unit, [row, ring])
         return row
@@ -289,6 +305,9 @@ def backward(units: Sequence[Unit], costs: Costs, *, weights: bool) -> Template:
     builder = _Builder(costs, weights_inline=weights)
     for unit in reversed(units):
         _backward_unit(builder, unit, weights)
+    if not builder.compute_rows:
+        # A stage of the embedding alone has no input gradient: its I is an empty task.
+        builder.task(COMPUTE, Action.I, units[0].attn, units[0], [builder.b_ready])
     return builder.finish()
 
 

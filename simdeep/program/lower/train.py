@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from simdeep.errors import InputError, Problem
 from simdeep.program.columns import Program
-from simdeep.program.lower.build import Draft, Sends, build
+from simdeep.program.lower.build import Sends, build
 from simdeep.program.lower.cases import Cases, drawn_cases, replayed_cases
+from simdeep.program.lower.draft import Draft
+from simdeep.program.lower.draws import kept_loads
 from simdeep.program.lower.finish import WHOLE_STAGE, Bucket, StepEnd, add_step_end
 from simdeep.program.lower.stage_costs import (
     BYTES,
@@ -30,7 +31,8 @@ from simdeep.program.lower.works import (
     P2pWork,
     Works,
 )
-from simdeep.program.routing import EXAMPLE, TRACE, draw_loads, parse_popularity
+from simdeep.program.remember import remembered
+from simdeep.program.routing import EXAMPLE, TRACE, parse_popularity
 from simdeep.program.routing.recorded import DIRECTIONS
 from simdeep.program.schedule.table import Table
 from simdeep.program.workload.optimizer import optimizer_kernels
@@ -91,7 +93,7 @@ def lower(scenario: Scenario, table: Table, effects: Effects = ALL_EFFECTS) -> L
     works = Works()
     gpus_per_node = scenario.topology.gpus_per_node
     fold = scenario.simulate.fold
-    shape = _shape(scenario, cases)
+    shape = rank_shape(scenario, cases)
     workshop = Workshop(
         model, layout, train, gpus_per_node, shape, cases, works, fold, table.param_copies
     )
@@ -118,20 +120,25 @@ def _equal_stages(scenario: Scenario) -> Stages:
     return ((unit,) * counts[len(counts) // 2],) * layout.n_stages
 
 
-def _shape(scenario: Scenario, cases: Cases | None) -> Shape:
+def rank_shape(scenario: Scenario, cases: Cases | None) -> Shape:
+    """What one rank sees of a micro-batch; without cases, no rows of experts."""
     layout, train = scenario.layout, scenario.train
     moe = moe_ffn(scenario)
-    return Shape(
-        tokens=train.mbs * train.seq_len // layout.cp,
-        seq_len=train.seq_len,
-        tp=layout.tp,
-        sp=layout.sp,
-        cp=layout.cp,
-        ep=layout.ep,
-        rows=0.0 if cases is None else cases.rows,
-        unique=0.0 if cases is None else cases.unique,
-        local_experts=1 if moe is None else moe.experts // layout.ep,
+    return _same_shape(
+        train.mbs * train.seq_len // layout.cp,
+        train.seq_len,
+        layout.tp,
+        layout.sp,
+        layout.cp,
+        layout.ep,
+        0.0 if cases is None else cases.rows,
+        0.0 if cases is None else cases.unique,
+        1 if moe is None else moe.experts // layout.ep,
     )
+
+
+# One object for equal shapes: kernels are remembered by it.
+_same_shape = remembered(maxsize=256)(Shape)
 
 
 def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True) -> Cases | None:
@@ -151,14 +158,14 @@ def routing_cases(scenario: Scenario, microbatches: int, imbalance: bool = True)
     if kind == "recorded" and scenario.kind == "fb-pair":
         file = scenario.routing_file or TRACE
         forward, backward = (
-            _loads(*group, kind, file=file, direction=direction) for direction in DIRECTIONS
+            kept_loads(*group, kind, file=file, direction=direction) for direction in DIRECTIONS
         )
         # The record tells of one rank; its peers are drawn from a gate as uneven as the record.
-        peers = _loads(*group, "gate", None, forward.draws + backward.draws, seed)
+        peers = kept_loads(*group, "gate", None, forward.draws + backward.draws, seed)
         return replayed_cases(forward, backward, peers, scenario.layers)
     file = scenario.routing_file or EXAMPLE
     skew = None if routing.skew is None else parse_popularity(routing.skew)
-    drawn = _loads(*group, kind, skew, routing.draws, seed, file=file)
+    drawn = kept_loads(*group, kind, skew, routing.draws, seed, file=file)
     groups = None if scenario.simulate.fold else scenario.layout.edp
     return drawn_cases(drawn, n_layers, microbatches, seed, groups)
 
@@ -174,10 +181,6 @@ def _expert_ranks_per_node(scenario: Scenario) -> int:
         )
         raise InputError([Problem("", "layout.ep", message)])
     return min(per_node, ep)
-
-
-# The same draws serve every simulation of a sweep over what does not touch routing.
-_loads = lru_cache(maxsize=16)(draw_loads)
 
 
 def _case_table(cases: Cases | None, n_layers: int, microbatches: int) -> np.ndarray:
@@ -262,6 +265,7 @@ def _step_end(
                 gather=gather if sharded and layout.zero <= 2 else {},
                 optimizer=works.add(("optimizer", kernels), KernelWork(kernels)),
                 norm=_norm(scenario, workshop),
+                waits=scenario.train.optimizer_sync == "step",
             )
         )
     return add_step_end(draft, table.stages_of, ends)

@@ -26,6 +26,8 @@ _COMPANY = {
     "redispatch": _EXPERT,
     "combine": _EXPERT,
     "tp_gather": _TENSOR,
+    "tp_gather_lead": _TENSOR,
+    "tp_scatter_tail": _TENSOR,
     "tp_scatter": _TENSOR,
     "tp_reduce": _TENSOR,
     "cp_ring": _CONTEXT,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 
@@ -104,18 +105,32 @@ def _chunks(
     gate: GateSpec, ranks: int, tokens_per_rank: int, popularity: Popularity, seed: int, draw: int
 ) -> Iterator[tuple[I16, I32]]:
     """Tokens of a draw in order, some at a time: their experts and source ranks."""
+    source = np.repeat(np.arange(ranks, dtype=np.int32), tokens_per_rank)
+    for place, experts in enumerate(_experts(cast(Any, gate), len(source), popularity, seed, draw)):
+        yield experts, source[place * _CHUNK : (place + 1) * _CHUNK]
+
+
+# How a group is cut into ranks does not touch which experts its tokens take.
+@lru_cache(maxsize=96)
+def _experts(
+    gate: GateSpec, tokens: int, popularity: Popularity, seed: int, draw: int
+) -> tuple[I16, ...]:
+    """Experts of a draw's tokens in order, `_CHUNK` at a time."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, draw)))
     bank = _noise_bank(seed, gate.experts, popularity.kind)
     factor = popularity.odds(gate.experts, rng).astype(np.float32)
-    source = np.repeat(np.arange(ranks, dtype=np.int32), tokens_per_rank)
-    start = rng.integers(0, _NOISE, -(-len(source) // BLOCK), dtype=np.int64)
+    start = rng.integers(0, _NOISE, -(-tokens // BLOCK), dtype=np.int64)
     odds = np.empty((min(_CHUNK // BLOCK, len(start)), gate.experts, BLOCK), dtype=np.float32)
-    for first in range(0, len(source), _CHUNK):
-        here = source[first : first + _CHUNK]
-        blocks = odds[: -(-len(here) // BLOCK)]
+    found = []
+    for first in range(0, tokens, _CHUNK):
+        here = min(_CHUNK, tokens - first)
+        blocks = odds[: -(-here // BLOCK)]
         at = first // BLOCK
         compiled(odds_kernel)(bank, start[at : at + len(blocks)], factor, blocks)
-        yield select_blocks(gate, blocks, len(here), odds=gate.scoring == "sigmoid"), here
+        chosen = select_blocks(gate, blocks, here, odds=gate.scoring == "sigmoid")
+        chosen.flags.writeable = False
+        found.append(chosen)
+    return tuple(found)
 
 
 @lru_cache(maxsize=2)

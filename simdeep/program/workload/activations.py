@@ -20,11 +20,8 @@ from simdeep.program.workload.mla import MlaOps
 from simdeep.program.workload.moe import INDEX_BYTES, MoeOps
 from simdeep.program.workload.ops import BF16, E5M6_TILED, FP32, Linear, linear_bytes
 from simdeep.program.workload.shape import CORE, FULL, MLA_UP, NORM, SWIGLU, Plan, Shape
+from simdeep.program.workload.unfused import MASK
 from simdeep.spec.model import Layer, Model, MoeFfn
-
-MASK: Final = 1.0
-"""Bytes of a dropout mask's value."""
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:

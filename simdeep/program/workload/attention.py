@@ -15,6 +15,7 @@ from simdeep.program.workload.ops import (
     recomputed,
 )
 from simdeep.program.workload.shape import CORE, Plan
+from simdeep.program.workload.unfused import unfused_backward, unfused_forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,30 @@ class Core:
     kv_heads: float
     qk_dim: int
     v_dim: int
+    window: int = 0
+    windowed: float = 0.0
 
-    def forward(self, plan: Plan) -> Kernel:
-        """Scores, softmax and values in one kernel."""
+    def span(self, plan: Plan) -> float:
+        """Twice the keys a token sees, mean over tokens and layers: the sequence, where causal."""
+        seq_len = plan.shape.seq_len
+        if not self.windowed or self.window >= seq_len:
+            return float(seq_len)
+        inside = self.window * (2 - self.window / seq_len)
+        return (1 - self.windowed) * seq_len + self.windowed * inside
+
+    def forward(self, plan: Plan) -> list[Kernel]:
+        """Scores, softmax and values: one kernel, or one for each step."""
+        return [self._fused(plan)] if plan.style.flash else unfused_forward(self, plan)
+
+    def _fused(self, plan: Plan) -> Kernel:
         shape = plan.shape
-        per_token = self.heads * shape.seq_len
+        per_token = self.heads * self.span(plan)
         queries = shape.tokens * self.heads
         return Kernel(
             name="attn_core_fwd",
             op="attention",
-            dtype="bf16",
-            variant="fwd",
+            dtype=plan.dtype,
+            variant=plan.style.core("fwd"),
             m=shape.tokens,
             n=shape.seq_len,
             k=self.qk_dim,
@@ -50,16 +64,19 @@ class Core:
 
     def backward(self, plan: Plan) -> list[Kernel]:
         """Row sums before, the core (five products, one of them the scores again), dQ after."""
+        again = recomputed(self.forward(plan)) if plan.again(CORE) else []
+        if not plan.style.flash:
+            return [*again, *unfused_backward(self, plan)]
         shape = plan.shape
         queries = shape.tokens * self.heads
         grad_q32 = queries * self.qk_dim * FP32
-        pairs = shape.tokens * self.heads * shape.seq_len
+        pairs = shape.tokens * self.heads * self.span(plan)
         pre = queries * (2 * self.v_dim * BF16 + 2 * FP32) + grad_q32
         core = Kernel(
             name="attn_core_bwd",
             op="attention",
-            dtype="bf16",
-            variant="bwd",
+            dtype=plan.dtype,
+            variant=plan.style.core("bwd"),
             m=shape.tokens,
             n=shape.seq_len,
             k=self.qk_dim,
@@ -70,7 +87,6 @@ class Core:
             + 2 * self._kv_bytes(plan),
             recomputed=pairs * self.qk_dim,
         )
-        again = recomputed([self.forward(plan)]) if plan.again(CORE) else []
         return [
             *again,
             memory("attn_bwd_pre", "attn_bwd_prepost", pre),

@@ -23,7 +23,7 @@ from simdeep.program.workload.ops import (
     norm_bwd,
     recomputed,
 )
-from simdeep.program.workload.shape import NORM, Plan, Shape
+from simdeep.program.workload.shape import DEFAULT_STYLE, NORM, Plan, Shape, Style
 from simdeep.spec.model import Model
 
 EMBED: Final = "embed"
@@ -33,6 +33,11 @@ MTP_IN: Final = "mtp_in"
 LOGIT_CHUNK: Final = 1024
 """Most tokens whose logits one head GEMM makes, so that FP32 work on them stays small."""
 
+EAGER_LOSS: Final = (13, 8)
+"""BF16-wide passes over the logits of a cross-entropy without fusion, forward and backward: cast to
+FP32, maximum, difference, exponential and sum; product, scale, cast back (Megatron-LM
+core/tensor_parallel/cross_entropy.py)."""
+
 
 def edge_kernels(
     model: Model,
@@ -40,9 +45,10 @@ def edge_kernels(
     shape: Shape,
     precision: str,
     recompute: str | Sequence[str],
+    style: Style = DEFAULT_STYLE,
 ) -> KernelTable:
     """Kernels of the edge `component`: "embed", "head" or "mtp_in"."""
-    plan = Plan.of(shape, precision, recompute)
+    plan = Plan.of(shape, precision, recompute, style)
     makers = {EMBED: _embed, HEAD: _head, MTP_IN: _mtp_in}
     return makers[component](model, plan)
 
@@ -84,22 +90,30 @@ def _embed(model: Model, plan: Plan) -> KernelTable:
 def _head(model: Model, plan: Plan) -> KernelTable:
     """Final norm, logits, cross-entropy; the logits' gradient overwrites them and waits for W."""
     tokens, shard = plan.shape.tokens, plan.shape.shard_tokens
-    linear = Linear("head", model.vocab / plan.shape.tp, model.hidden, fp8=False)
+    linear = Linear(
+        "head",
+        model.vocab / plan.shape.tp,
+        model.hidden,
+        fp8=False,
+        dtype=plan.dtype,
+        accumulate=plan.style.wgrad_accumulate,
+    )
     chunks = math.ceil(tokens / LOGIT_CHUNK)
     m = tokens / chunks
     logits = m * linear.n * BF16
     final_norm = norm("final_norm_fwd", shard, model.hidden, residual=True)
     again = recomputed([final_norm]) if plan.again(NORM) else []
+    passes = (1, 2) if plan.style.loss else EAGER_LOSS
     forward: list[Kernel] = []
     backward: list[Kernel] = []
     for _ in range(chunks):
-        forward += [linear.gemm("fwd", m), memory("loss_fwd", "loss", logits)]
-        backward += [memory("loss_bwd", "loss", 2 * logits), linear.gemm("dgrad", m)]
+        forward += [linear.gemm("fwd", m), memory("loss_fwd", "loss", logits * passes[0])]
+        backward += [memory("loss_bwd", "loss", logits * passes[1]), linear.gemm("dgrad", m)]
     norm_back = norm_bwd("final_norm_bwd", shard, model.hidden, residual=True)
     return {
         (HEAD, "F"): (final_norm, *forward),
         (HEAD, "I"): (*again, *backward, norm_back),
-        (HEAD, "W"): (linear.gemm("wgrad", tokens),),
+        (HEAD, "W"): tuple(linear.wgrad(tokens)),
     }
 
 
@@ -110,7 +124,7 @@ def _mtp_in(model: Model, plan: Plan) -> KernelTable:
     """
     tokens, shard = plan.shape.tokens, plan.shape.shard_tokens
     hidden = model.hidden
-    linear = Linear("mtp_proj", hidden / plan.shape.tp, 2.0 * hidden, plan.fp8)
+    linear = Linear.of(plan, "mtp_proj", hidden / plan.shape.tp, 2.0 * hidden)
     norms = [
         norm("mtp_hidden_norm_fwd", shard, hidden),
         norm("mtp_embed_norm_fwd", shard, hidden),

@@ -51,12 +51,12 @@ class FfnOps:
     def up(self) -> Linear:
         """Hidden to the activation's input."""
         name = "gateup" if self.gated else "up"
-        return Linear(f"{self.prefix}_{name}", self.fan, self.hidden, self.plan.fp8)
+        return Linear.of(self.plan, f"{self.prefix}_{name}", self.fan, self.hidden)
 
     @property
     def down(self) -> Linear:
         """Activation's output to hidden."""
-        return Linear(f"{self.prefix}_down", self.hidden, self.inner, self.plan.fp8)
+        return Linear.of(self.plan, f"{self.prefix}_down", self.hidden, self.inner)
 
     def forward(self) -> tuple[Kernel, ...]:
         """From the normed (and in FP8 already cast) input to the output."""

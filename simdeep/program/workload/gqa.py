@@ -36,27 +36,28 @@ class GqaOps:
     def core(self) -> Core:
         """Attention core over this rank's heads."""
         tp, dim = self.plan.shape.tp, self.gqa.head_dim
-        return Core(self.gqa.heads / tp, max(1.0, self.gqa.kv_heads / tp), dim, dim)
+        heads, kv_heads = self.gqa.heads / tp, max(1.0, self.gqa.kv_heads / tp)
+        return Core(heads, kv_heads, dim, dim, self.gqa.window, self.gqa.windowed)
 
     @property
     def qkv(self) -> Linear:
         """Hidden to queries, keys and values."""
         width = (self.core.heads + 2 * self.core.kv_heads) * self.gqa.head_dim
-        return Linear("qkv", width, self.hidden, self.plan.fp8)
+        return Linear.of(self.plan, "qkv", width, self.hidden)
 
     @property
     def o_proj(self) -> Linear:
         """Heads' outputs to hidden."""
         width = self.core.heads * self.gqa.head_dim
-        return Linear("o_proj", self.hidden, width, self.plan.fp8)
+        return Linear.of(self.plan, "o_proj", self.hidden, width)
 
     def forward(self) -> tuple[Kernel, ...]:
         """From the normed input to the attention output."""
         return (
-            *self.qkv.forward(self.plan.shape.tokens),
+            *self.qkv.forward(self.plan.shape.tokens, cast_input=self.plan.quant is None),
             *self._head_norms(),
             *self._rope("rope"),
-            self.core.forward(self.plan),
+            *self.core.forward(self.plan),
             *o_proj_forward(self.plan, self.o_proj),
         )
 

@@ -38,6 +38,8 @@ MEMORY_VARIANTS: Final[dict[str, str]] = {
     "permute": "received tokens copied to one row for each local expert that wants them",
     "unpermute": "expert rows summed back to one row a token",
     "mapping": "token-to-row map of the local experts: tiny bytes, bound by atomics",
+    "softmax": "scale, causal mask and softmax over written scores, or their backward",
+    "dropout": "random mask drawn and applied, or undone; with the residual where there is one",
     "elementwise": "streaming pass: add, scale, sum over heads, activation of an ungated FFN",
     "gate": "top-k, group limit, load statistics: many tiny kernels, see `launches`",
     "attn_bwd_prepost": "around the attention backward: row sums of O dO, FP32 dQ to BF16",

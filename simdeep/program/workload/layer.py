@@ -7,7 +7,7 @@ mlp(I), which needs it first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,8 +16,9 @@ from simdeep.program.workload.gqa import GqaOps
 from simdeep.program.workload.kernel import Kernel
 from simdeep.program.workload.mla import MlaOps
 from simdeep.program.workload.moe import MoeOps, RouterOps
-from simdeep.program.workload.ops import cast, norm, norm_bwd, recomputed
-from simdeep.program.workload.shape import FULL, NORM, Plan, Shape
+from simdeep.program.workload.ops import BF16, cast, memory, norm, norm_bwd, recomputed
+from simdeep.program.workload.shape import DEFAULT_STYLE, FULL, NORM, Plan, Shape, Style
+from simdeep.program.workload.unfused import MASK
 from simdeep.spec.model import Gqa, Layer, Mla, Model, MoeFfn
 
 KernelTable = dict[tuple[str, str], tuple[Kernel, ...]]
@@ -33,6 +34,7 @@ def layer_kernels(
     shape: Shape,
     precision: str,
     recompute: str | Sequence[str],
+    style: Style = DEFAULT_STYLE,
 ) -> KernelTable:
     """Kernels of `layer` on one rank for one micro-batch.
 
@@ -42,8 +44,9 @@ def layer_kernels(
         shape: tokens, splits and received expert rows.
         precision: "fp8" (linear layers; router, norms, attention core stay BF16) or "bf16".
         recompute: a policy of `POLICIES`, a list of them, or "none".
+        style: which kernels the framework has where there is a choice.
     """
-    plan = Plan.of(shape, precision, recompute)
+    plan = Plan.of(shape, precision, recompute, style)
     if not plan.again(FULL):
         return _kernels(model, layer, plan)
     table = _kernels(model, layer, replace(plan, recompute=frozenset()))
@@ -60,29 +63,49 @@ def _kernels(model: Model, layer: Layer, plan: Plan) -> KernelTable:
     ffn = ffn_ops(model, layer, plan)
     router = RouterOps(plan, layer.ffn, hidden) if isinstance(layer.ffn, MoeFfn) else None
     to_fp8 = (cast("tokens_cast", shard * hidden),) if plan.fp8 else ()
-    post_norm = norm("post_norm_fwd", shard, hidden, residual=True)
+    residual = plan.style.norm_residual
+    add = _branch_end(plan, hidden)
+    post_norm = norm("post_norm_fwd", shard, hidden, residual=residual)
     again: tuple[Kernel, ...] = ()
     if plan.again(NORM):
         again = tuple(recomputed([post_norm, *to_fp8]))
     return {
         (ATTN, "F"): (
-            norm("input_norm_fwd", shard, hidden, residual=True),
+            norm("input_norm_fwd", shard, hidden, residual=residual),
             *attention.forward(),
+            *add("attn_add_fwd", 3),
             post_norm,
             *(router.forward() if router else ()),
             *to_fp8,
         ),
-        (MLP, "F"): ffn.forward(),
-        (MLP, "I"): (*again, *ffn.input_gradient()),
+        (MLP, "F"): (*ffn.forward(), *add("mlp_add_fwd", 3)),
+        (MLP, "I"): (*add("mlp_add_bwd", 2), *again, *ffn.input_gradient()),
         (ATTN, "I"): (
             *(router.backward() if router else ()),
             norm_bwd("post_norm_bwd", shard, hidden, residual=True),
+            *add("attn_add_bwd", 2),
             *attention.input_gradient(),
             norm_bwd("input_norm_bwd", shard, hidden, residual=True),
         ),
         (MLP, "W"): ffn.weight_gradient(),
         (ATTN, "W"): attention.weight_gradient(),
     }
+
+
+def _branch_end(plan: Plan, hidden: int) -> Callable[[str, int], list[Kernel]]:
+    """Makes the kernel that ends a branch, where the norm has not taken it over: residual added,
+    and dropout with its mask. Its backward only has the dropout to undo."""
+    style, values = plan.style, plan.shape.shard_tokens * hidden
+
+    def kernel(name: str, passes: int) -> list[Kernel]:
+        if style.norm_residual and not style.dropout:
+            return []
+        if name.endswith("_bwd") and not style.dropout:
+            return []
+        variant = "dropout" if style.dropout else "elementwise"
+        return [memory(name, variant, values * (passes * BF16 + MASK * style.dropout))]
+
+    return kernel
 
 
 def attention_ops(model: Model, plan: Plan) -> MlaOps | GqaOps:

@@ -84,7 +84,7 @@ class MlaOps:
             *self.kv_down.forward(shard),
             *self._latent_norms(),
             *self._up(),
-            self.core.forward(self.plan),
+            *self.core.forward(self.plan),
             *o_proj_forward(self.plan, self.o_proj),
             memory("attn_out_scale", "elementwise", shard * self.hidden * 2 * BF16),
         )
@@ -128,7 +128,7 @@ class MlaOps:
         )
 
     def _linear(self, name: str, n: float, k: float) -> Linear:
-        return Linear(name, n, k, self.plan.fp8)
+        return Linear.of(self.plan, name, n, k)
 
     @property
     def _latent_read(self) -> float:

@@ -47,7 +47,7 @@ class RouterOps:
 
     @property
     def _linear(self) -> Linear:
-        return Linear("router", self.moe.experts, self.hidden, fp8=False)
+        return Linear("router", self.moe.experts, self.hidden, fp8=False, dtype=self.plan.dtype)
 
     @property
     def _tokens(self) -> float:
@@ -126,10 +126,12 @@ class MoeOps:
             self._expand("routed_expand", arrive),
             *turn_gateup,
             *self._scales("routed_gateup", self.hidden),
+            *self.gateup.quantised("x", rows * self.hidden),
             self.gateup.gemm("fwd", rows),
             act,
             *turn_down,
             *self._scales("routed_down", width),
+            *self.down.quantised("x", rows * width),
             self.down.gemm("fwd", rows),
             self._reduce("routed_reduce"),
             *keep,
@@ -151,10 +153,12 @@ class MoeOps:
             *before,
             self._expand("routed_grad_expand", FP8_TILED if fp8 else BF16),
             *self._scales("routed_down_grad", self.hidden),
+            *self.down.quantised("dy", rows * self.hidden),
             self.down.gemm("dgrad", rows),
             *self._activation_bwd(),
             *grad_cast,
             *self._scales("routed_gateup_grad", 2 * width),
+            *self.gateup.quantised("dy", rows * 2 * width),
             self.gateup.gemm("dgrad", rows),
             self._reduce("routed_grad_reduce"),
             *self.gateup.wgrad_grad(rows),
@@ -167,9 +171,9 @@ class MoeOps:
         return (
             *(shared.down.wgrad(self.plan.shape.tokens) if shared else ()),
             *self.down.wgrad_grad(rows, read=FP8_TILED),
-            self.down.gemm("wgrad", rows),
+            *self.down.wgrad(rows),
             *self.gateup.wgrad_input(rows, read=FP8_TILED),
-            self.gateup.gemm("wgrad", rows),
+            *self.gateup.wgrad(rows),
             *(shared.up.wgrad(self.plan.shape.tokens) if shared else ()),
         )
 
@@ -178,7 +182,7 @@ class MoeOps:
         return self.plan.shape.rows
 
     def _linear(self, name: str, n: float, k: float) -> Linear:
-        return Linear(name, n, k, self.plan.fp8, groups=self.plan.shape.local_experts)
+        return Linear.of(self.plan, name, n, k, self.plan.shape.local_experts)
 
     def _mapping(self) -> Kernel:
         """Which local expert wants which token, and the row it gets."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from simdeep.program.workload.kernel import F, Kernel
+from simdeep.program.workload.shape import Plan, Quant
 
 BF16: Final = 2.0
 FP32: Final = 4.0
@@ -77,6 +78,15 @@ class Linear:
     k: float
     fp8: bool
     groups: int = 1
+    dtype: str = "bf16"
+    quant: Quant | None = None
+    accumulate: bool = True
+
+    @classmethod
+    def of(cls, plan: Plan, name: str, n: float, k: float, groups: int = 1) -> Linear:
+        """A linear layer in the plan's precision."""
+        accumulate = plan.style.wgrad_accumulate
+        return cls(name, n, k, plan.fp8, groups, plan.dtype, plan.quant, accumulate)
 
     @property
     def weights(self) -> float:
@@ -85,7 +95,8 @@ class Linear:
 
     def forward(self, m: F, *, cast_input: bool = True) -> list[Kernel]:
         """Cast of X, its scales, and the GEMM."""
-        around = []
+        # What a norm or an activation hands over it has quantised on its way out.
+        around = self.quantised("x", m * self.k) if cast_input else []
         if self.fp8:
             if cast_input:
                 around.append(cast(f"{self.name}_cast", m * self.k))
@@ -94,7 +105,7 @@ class Linear:
 
     def dgrad(self, m: F, *, cast_grad: bool = True, transpose_weight: bool = True) -> list[Kernel]:
         """Transposed weight, cast of dY, its scales, and the GEMM for dX."""
-        around = []
+        around = self.quantised("dy", m * self.n)
         if self.fp8:
             if transpose_weight:
                 around.append(self.transpose())
@@ -116,17 +127,29 @@ class Linear:
         return [cast_transpose(f"{self.name}_dy_turn", m * self.n, read)] if self.fp8 else []
 
     def wgrad(self, m: F) -> list[Kernel]:
-        """The GEMM that adds dY^T X to the FP32 gradient."""
-        return [self.gemm("wgrad", m)]
+        """The GEMM that adds dY^T X to the FP32 gradient, or that and a kernel that adds it."""
+        if self.accumulate:
+            return [self.gemm("wgrad", m)]
+        added = memory(f"{self.name}_grad_add", "elementwise", self.weights * (BF16 + 2 * FP32))
+        return [self.gemm("wgrad", m), added]
+
+    def quantised(self, operand: str, values: F) -> list[Kernel]:
+        """An operand in Transformer Engine's narrow format, along rows and columns at once."""
+        if self.quant is None:
+            return []
+        moved = values * (self.quant.reads * BF16 + self.quant.written)
+        return [memory(f"{self.name}_{operand}_quantise", "cast", moved, dtype=self.quant.dtype)]
 
     def gemm(self, variant: str, m: F, *, output: float = BF16) -> Kernel:
         """One of the three products; `output` bytes a value (wgrad: FP32 read and written)."""
-        operand = FP8 if self.fp8 else BF16
-        tiled = linear_bytes(self.fp8)
+        narrow = None if self.quant is None else self.quant.kept
+        operand = narrow or (FP8 if self.fp8 else BF16)
+        tiled = narrow or linear_bytes(self.fp8)
+        grads = 2 * FP32 if self.accumulate else BF16
         sizes: tuple[F, F, F]
         if variant == "wgrad":
             sizes = (self.n, self.k, m / self.groups)
-            moved = m * (self.n + self.k) * tiled + self.weights * 2 * FP32
+            moved = m * (self.n + self.k) * tiled + self.weights * grads
         else:
             inner, outer = (self.k, self.n) if variant == "fwd" else (self.n, self.k)
             sizes = (m, outer, inner)
@@ -134,7 +157,7 @@ class Linear:
         return Kernel(
             name=f"{self.name}_{variant}",
             op="grouped_gemm" if self.groups > 1 else "gemm",
-            dtype="fp8" if self.fp8 else "bf16",
+            dtype="fp8" if self.fp8 else self.dtype if self.quant is None else self.quant.dtype,
             variant=variant,
             m=sizes[0],
             n=sizes[1],

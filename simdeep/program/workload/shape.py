@@ -24,7 +24,61 @@ POLICIES: Final[dict[str, str]] = {
 }
 """What a recomputation policy repeats in the backward pass."""
 
-PRECISIONS: Final = ("fp8", "bf16")
+PRECISIONS: Final = ("fp8", "bf16", "fp16", "fp8-current", "fp8-delayed", "mxfp8", "nvfp4")
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """How Transformer Engine turns the operands of a linear layer into a narrow format.
+
+    A value is read `reads` times at BF16's width (current scaling looks for the largest first) and
+    `written` bytes of it are written: a copy along its rows and one along its columns, for the two
+    GEMMs that want it, with their scales. A copy is `kept` bytes a value.
+    """
+
+    dtype: str
+    reads: float
+    written: float
+    kept: float
+
+
+QUANTS: Final[dict[str, Quant]] = {
+    "fp8-delayed": Quant("fp8", 1.0, 2.0, 1.0),
+    "fp8-current": Quant("fp8", 2.0, 2.0, 1.0),
+    "mxfp8": Quant("fp8", 1.0, 2.0 + 2.0 / 32, 1.0 + 1.0 / 32),
+    "nvfp4": Quant("fp4", 2.0, 1.0 + 2.0 / 16, 0.5 + 1.0 / 16),
+}
+"""Transformer Engine's recipes (its documentation, "Using FP8 and FP4"): one scale a tensor from the
+last steps' largest values or from the tensor itself, one for 32 values, one for 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Which kernels a framework has where it has a choice.
+
+    `attention`: a fused core, by library, or `unfused`: scores are written to memory. `dropout` after attention
+    scores and both branches. `norm_residual`: the residual is added in the norm's kernel.
+    `wgrad_accumulate`: the weight gradient GEMM adds to the FP32 gradient itself. `loss`: the
+    cross-entropy is one kernel each way, else a row of FP32 kernels.
+    """
+
+    attention: str = "flash"
+    dropout: bool = False
+    norm_residual: bool = True
+    wgrad_accumulate: bool = True
+    loss: bool = True
+
+    @property
+    def flash(self) -> bool:
+        """Whether the attention core is fused."""
+        return self.attention != "unfused"
+
+    def core(self, variant: str) -> str:
+        """A fused core's cost class: fwd or bwd, with the library where it is not the best one."""
+        return variant if self.attention == "flash" else f"{variant}:{self.attention}"
+
+
+DEFAULT_STYLE: Final = Style()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,14 +129,25 @@ class Plan:
     shape: Shape
     fp8: bool
     recompute: frozenset[str]
+    dtype: str = "bf16"
+    quant: Quant | None = None
+    style: Style = DEFAULT_STYLE
 
     @classmethod
-    def of(cls, shape: Shape, precision: str, recompute: str | Sequence[str]) -> Plan:
-        """Check the names and build the plan."""
+    def of(
+        cls,
+        shape: Shape,
+        precision: str,
+        recompute: str | Sequence[str],
+        style: Style = DEFAULT_STYLE,
+    ) -> Plan:
+        """Check the names and build the plan; "fp8" is DeepSeek-V3's recipe."""
         if precision not in PRECISIONS:
             valid = " or ".join(PRECISIONS)
             raise InputError([Problem("", "precision", f"{precision!r} is not {valid}")])
-        return cls(shape, precision == "fp8", policies(recompute))
+        wide = "fp16" if precision == "fp16" else "bf16"
+        quant = QUANTS.get(precision)
+        return cls(shape, precision == "fp8", policies(recompute), wide, quant, style)
 
     def again(self, policy: str) -> bool:
         """Whether the backward pass repeats what `policy` names."""
