@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -35,17 +36,31 @@ def run(
     out: OutOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Simulate a scenario: step time, where it goes, memory, cost.
+    """Simulate a scenario: a training step (time, memory, cost) or serving (latency, tokens, cost).
 
-    Exit code 3 if a training step does not fit into GPU memory; stderr then says what would.
+    Exit code 3 if a training step does not fit into GPU memory, and stderr says what would; or if
+    fewer requests than promised meet the SLO.
     """
+    from simdeep.spec.serve import ServeScenario
+
+    source = Source.of(scenario, sets, engine)
+    loaded = source.load_any()
+    if isinstance(loaded, ServeScenario):
+        from simdeep.cli.run_serve import run_serve
+
+        run_serve(loaded, as_json, out, quiet)
+    else:
+        _run_training(source, loaded, as_json, out, quiet)
+
+
+def _run_training(
+    source: Source, loaded: Scenario, as_json: bool, out: Path | None, quiet: bool
+) -> None:
     from simdeep.api import simulate
     from simdeep.report.output import RUN_FILES, OutputFolder, write_run
     from simdeep.report.result_json import result_json, to_json
     from simdeep.report.tables import report
 
-    source = Source.of(scenario, sets, engine)
-    loaded = source.load()
     folder = nullcontext(None) if out is None else OutputFolder(out, RUN_FILES)
     with progress(quiet) as bar, folder as files:
         result = simulate(loaded, bar.tasks("simulating"))

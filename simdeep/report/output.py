@@ -189,8 +189,6 @@ def _has_pyarrow() -> bool:
 
 def scenario_yaml(scenario: Scenario) -> str:
     """The resolved scenario as a scenario file that means the same wherever it lies."""
-    from ruamel.yaml import YAML
-
     from simdeep.spec.resources import catalogue
 
     plain = scenario.resolved()
@@ -198,8 +196,15 @@ def scenario_yaml(scenario: Scenario) -> str:
         plain["calibration"] = str(scenario.calibration.resolve())
     if scenario.routing_file is not None and plain["routing"]["file"] not in catalogue("routing"):
         plain["routing"]["file"] = str(scenario.routing_file.resolve())
+    return scenario_text(scenario.name, plain)
+
+
+def scenario_text(name: str, plain: dict[str, Any]) -> str:
+    """Resolved values as a scenario file."""
+    from ruamel.yaml import YAML
+
     stream = io.StringIO()
-    stream.write(f"# {scenario.name}, resolved by simdeep {simdeep.__version__}.\n")
+    stream.write(f"# {name}, resolved by simdeep {simdeep.__version__}.\n")
     yaml = YAML()
     yaml.width = 4096
     yaml.dump(plain, stream)

@@ -1,0 +1,40 @@
+"""`simdeep run` on a serving scenario: requests through a deployment, or one iteration of it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.faults import DOES_NOT_FIT
+
+if TYPE_CHECKING:
+    from simdeep.spec.serve import ServeScenario
+
+
+def run_serve(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: bool) -> None:
+    """Simulate the scenario's traffic and say what came out; exit code 3 if the SLO is missed."""
+    from simdeep.report.output import OutputFolder
+    from simdeep.report.result_json import to_json
+    from simdeep.report.serving_files import SERVE_FILES, write_serving
+    from simdeep.report.serving_json import serving_json
+    from simdeep.report.serving_summary import serving_report
+    from simdeep.serving.simulate import simulate_serving
+
+    folder = nullcontext(None) if out is None else OutputFolder(out, SERVE_FILES)
+    with progress(quiet) as bar, folder as files:
+        result = simulate_serving(scenario, bar.tasks("simulating requests"))
+        document = serving_json(result)
+        if files is not None:
+            write_serving(files, result, document, bar.stage)
+    if out is not None and files is not None and not quiet:
+        note(f"Wrote {', '.join(files.written)} into {out}.")
+    answer(to_json(document) if as_json else render(serving_report(result)))
+    if not result.meets_slo:
+        share, slo = result.figures.slo_attainment or 0.0, scenario.slo
+        note(f"The SLO is not met: {share:.1%} of the requests, {slo.share:.0%} promised. "
+             f"{result.limit.sentence}")  # fmt: skip
+        raise typer.Exit(DOES_NOT_FIT)

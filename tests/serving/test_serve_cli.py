@@ -1,0 +1,174 @@
+"""`simdeep run` on serving scenarios, in process."""
+
+import json
+
+import pandas as pd
+import pytest
+
+SMALL = """\
+kind: serve
+model: deepseek-v2-lite
+topology: h100-512
+deployment:
+  mixed: {tp: 1, dp: 2, ep: 2, units: 2, chunk_tokens: 512, max_rows: 32}
+traffic:
+  rate: 4/s
+  input: {mean: 200, cv: 1, max: 1000}
+  output: {mean: 40, cv: 1, max: 200}
+slo: {ttft: 10 s, tpot: 1 s}
+window: {duration: 20 s, warmup: 5 s}
+"""
+
+SPLIT = SMALL.replace(
+    "mixed: {tp: 1, dp: 2, ep: 2, units: 2, chunk_tokens: 512, max_rows: 32}",
+    "prefill: {tp: 1, dp: 2, ep: 2, units: 1, chunk_tokens: 512}\n"
+    "  decode: {tp: 1, dp: 2, ep: 2, units: 2, max_rows: 32}",
+)
+
+KEYS = {
+    "ttft_ms",
+    "tpot_ms",
+    "e2e_ms",
+    "input_tokens_per_s_per_node",
+    "output_tokens_per_s_per_node",
+    "goodput_rps",
+    "slo_attainment",
+    "usd_per_mtok_input",
+    "usd_per_mtok_output",
+    "gpus",
+    "kv_occupancy",
+    "limits",
+    "utilisation",
+    "sampling_error_95",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("serve")
+    (made / "mixed.yaml").write_text(SMALL)
+    (made / "split.yaml").write_text(SPLIT)
+    return made
+
+
+def test_json_has_the_promised_keys(cli, folder):
+    document = json.loads(cli("run", folder / "split.yaml", "--json").stdout)
+    assert set(document) >= KEYS
+    for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
+        assert set(document[name]) >= {"p50", "p90", "p99"}
+        assert 0 < document[name]["p50"] <= document[name]["p90"] <= document[name]["p99"]
+    assert set(document["gpus"]) == {"prefill", "decode"}
+    assert document["gpus"] == {"prefill": 2.0, "decode": 4.0}
+    assert document["slo_attainment"] == 1.0
+    assert document["requests_per_s"] == pytest.approx(4, rel=0.3)
+    assert all(0 <= share <= 1 for share in document["utilisation"].values())
+    hours = document["usd_per_hour"]
+    tokens = 3600 * document["input_tokens_per_s"] / 1e6 * document["usd_per_mtok_input"]
+    tokens += 3600 * document["output_tokens_per_s"] / 1e6 * document["usd_per_mtok_output"]
+    assert tokens == pytest.approx(hours)
+
+
+def test_engines_and_runs_give_the_same(cli, folder):
+    short = ("--set", "window.duration=5 s", "--set", "window.warmup=1 s", "--json")
+    found = []
+    for engine in ("compiled", "reference"):
+        text = cli("run", folder / "split.yaml", *short, "--engine", engine).stdout
+        document = json.loads(text)
+        for key in ("engine", "scenario", "fingerprint"):
+            del document[key]
+        found.append(document)
+    assert found[0] == found[1]
+
+
+def test_the_answer_and_its_files(cli, folder):
+    out = folder / "out"
+    result = cli("run", folder / "mixed.yaml", "--out", out)
+    assert " GPUs serve " in " ".join(result.stdout.split())
+    assert "it meets the SLO" in " ".join(result.stdout.split())
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"latency.png", "queues.png", "batches.png", "kv.png", "utilisation.png"}
+    frame = pd.read_parquet(out / "requests.parquet")
+    done = frame[frame.finish_ns >= 0]
+    assert (done.delivered == done.output_tokens).all()
+    again = cli("run", out / "scenario.yaml", "--json").stdout
+    document, other = json.loads(again), json.loads((out / "result.json").read_text())
+    for each in (document, other):
+        del each["engine"], each["name"], each["fingerprint"]
+    assert document == other
+
+
+def test_a_missed_slo_is_exit_3(cli, folder):
+    result = cli("run", folder / "mixed.yaml", "--set", "slo.ttft=1 us", code=3)
+    assert "does NOT meet the SLO" in " ".join(result.stdout.split())
+    assert "The SLO is not met" in result.stderr
+
+
+def test_a_day_is_sampled_by_the_hour(cli, folder):
+    shares = "[" + ", ".join(["1.0", "0.0", "0.5"] * 8) + "]"
+    sets = {
+        "traffic.by_hour": shares,
+        "window.day": "true",
+        "window.duration": "4 s",
+        "window.warmup": "1 s",
+        "autoscale": "{headroom: 0.1, min_share: 0.5, start: 360 s}",
+    }
+    given = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+    document = json.loads(cli("run", folder / "mixed.yaml", *given, "--json").stdout)
+    windows = document["windows"]
+    assert [w["hour"] for w in windows] == list(range(24))
+    assert windows[1]["figures"] is None
+    assert document["requests_per_s"] == pytest.approx(2.0, rel=0.3)
+    assert document["gpus"]["mixed"] == pytest.approx(2.0, rel=0.2)  # half of the units suffice
+
+
+def trace(folder, text):
+    path = folder / "trace.csv"
+    path.write_text(text)
+    scenario = folder / "trace.yaml"
+    scenario.write_text(
+        SMALL.replace("  rate: 4/s\n", "  arrival: trace\n  file: trace.csv\n").replace(
+            "window: {duration: 20 s, warmup: 5 s}\n", ""
+        )
+    )
+    return scenario
+
+
+def test_a_trace_runs_to_its_end(cli, tmp_path):
+    text = "time_s,input_tokens,output_tokens,prefix_hash\n"
+    text += "".join(f"{i / 4},{300 + i},{5 + i % 7},{'ab'[i % 2]}\n" for i in range(20))
+    document = json.loads(cli("run", trace(tmp_path, text), "--json").stdout)
+    assert document["requests_measured"] == 20
+    assert document["unfinished_share"] == 0
+    assert document["utilisation"]["prefix_cache_link"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("time_s,input_tokens,output_tokens\n2,10,3\n1,10,3\n", "goes back in time"),
+        ("time_s,input_tokens,output_tokens\n0,10,900000\n", "context is"),
+    ],
+)
+def test_bad_traces_are_exit_2(cli, tmp_path, text, message):
+    result = cli("run", trace(tmp_path, text), code=2)
+    assert message in result.stderr
+    assert "trace.csv" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("slo.ttft=2", "has no unit"),
+        ("slo.tpot=50", "has no unit"),
+        ("traffic.rate=-1/s", "greater than zero"),
+        ("traffic.rate=100", "has no unit"),
+        ("traffic.input.max=100000000", "traffic.input.max"),
+        ("traffic.by_hour=[1, 1]", "24"),
+    ],
+)
+def test_bad_values_are_exit_2(cli, folder, key, message):
+    result = cli("run", folder / "mixed.yaml", "--set", key, code=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
