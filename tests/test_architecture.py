@@ -16,7 +16,7 @@ ORDER += ["calibrate", "validate", "cli"]
 ANYWHERE = {"units", "errors", "jit", "__init__"}
 # Prices are of programs and timelines hold priced programs, so cost knows programs, not schedules'
 # outcomes; the report of a run reads what the API returns.
-EXTRA = {("report", "api"), ("report", "contributions")}
+EXTRA = {("report", "api"), ("report", "contributions"), ("report", "planner")}
 
 
 def area(path: Path) -> str:

@@ -10,13 +10,18 @@ import typer
 import simdeep
 from simdeep.cli import (
     alltoall,
+    calibrate,
     collectives,
     compare,
+    measure,
+    plan,
     plan_schedule,
     report,
     run,
     schema,
     show,
+    size,
+    sweep,
     trace,
     validate,
 )
@@ -37,10 +42,15 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
+app.command("size")(size.size)
 app.command("plan-schedule")(plan_schedule.plan_schedule)
+app.add_typer(sweep.app, name="sweep")
 app.command("report")(report.report)
 app.command("alltoall")(alltoall.alltoall)
 app.command("collectives")(collectives.collectives)
+app.command("measure")(measure.measure)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(show.app, name="show")
 app.command("schema")(schema.schema)
 app.add_typer(trace.app, name="trace")

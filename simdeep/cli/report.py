@@ -1,4 +1,4 @@
-"""`simdeep report`: a scenario, or the folder of a run, as one HTML file."""
+"""`simdeep report`: a scenario of any kind, a plan, or the folder of a run, as one HTML file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from simdeep.cli.options import EngineOption, QuietOption, SetOption, Source
 from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from simdeep.api import Result
-    from simdeep.contributions import Contribution
-    from simdeep.network import Outcome
+    from simdeep.spec.scenario import Scenario
 
 
 @guarded
@@ -23,8 +21,9 @@ def report(
     scenario: Annotated[
         str,
         typer.Argument(
-            metavar="SCENARIO|RUN",
-            help="A scenario file, a shipped one's name, or a folder written by `run --out`.",
+            metavar="SCENARIO|RUN|PLAN",
+            help="A scenario file, a shipped one's name, a folder written by `--out`, or a plan's "
+            "JSON file.",
         ),
     ],
     out: Annotated[
@@ -39,86 +38,119 @@ def report(
     engine: EngineOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a report: the answer, an interactive timeline, charts, inputs and their sources.
+    """Write a report: the answer, charts, an interactive timeline, inputs and their sources.
 
-    One self-contained file: it opens from disk, without network.
+    Of a training step, a serving deployment, an all-to-all, or a plan (a scenario with a `plan:`
+    section, or what `simdeep plan` wrote). One self-contained file: it opens without network.
     """
-    from simdeep.api import fault_cost, simulate
-    from simdeep.report.html import Extras, step_report
-
-    source = Source.of(_scenario_of(scenario), sets, engine)
-    loaded = source.load()
-    path = Path(f"{loaded.name}.html") if out is None else out
+    path = _file_of(scenario)
     with progress(quiet) as bar:
-        result = simulate(loaded, bar.tasks("simulating"))
-        folded_step = loaded.kind == "train" and loaded.simulate.fold
-        curve = None
-        effects: tuple[Contribution, ...] = ()
-        if folded_step:
-            from simdeep.cli.curves import bubble_curve
-            from simdeep.contributions import contributions
-
-            bar.stage("simulating without each effect")
-            effects = contributions(loaded)
-            curve = bubble_curve(source, result, bar)
-        alltoall, no_alltoall = _alltoall(source, result, bar)
-        extras = Extras(
-            effects=effects,
-            faults=fault_cost(loaded, result) if loaded.faults else None,
-            curve=curve,
-            alltoall=alltoall,
-            no_alltoall=no_alltoall,
-            others=_others(source, result, schedules, bar),
-        )
-        bar.stage("writing the report")
-        text = step_report(result, extras)
-        write_file(path, lambda p: p.write_text(text, encoding="utf-8", newline="\n"))
+        if path.endswith(".json"):
+            name, text = _saved_plan(path, sets, engine, schedules)
+        else:
+            name, text = _simulated(Source.of(path, sets, engine), schedules, bar)
+        target = Path(f"{name}.html") if out is None else out
+        write_file(target, lambda p: p.write_text(text, encoding="utf-8", newline="\n"))
     if not quiet:
-        note(f"Wrote {path} ({len(text.encode()) / 1e6:.1f} MB); open it in a browser.")
+        note(f"Wrote {target} ({len(text.encode()) / 1e6:.1f} MB); open it in a browser.")
 
 
-def _scenario_of(name: str) -> str:
-    """The scenario itself, or the one a run left in its folder."""
+def _file_of(name: str) -> str:
+    """The scenario or plan itself, or the one a run left in its folder."""
     folder = Path(name)
     if not folder.is_dir():
         return name
-    inside = folder / "scenario.yaml"
-    if not inside.is_file():
-        message = "is a folder without scenario.yaml; name one written by `simdeep run --out`"
-        raise InputError([Problem(name, "", message)])
-    return str(inside)
+    for inside in (folder / "plan.json", folder / "scenario.yaml"):
+        if inside.is_file():
+            return str(inside)
+    message = "is a folder without scenario.yaml or plan.json; name one written by `--out`"
+    raise InputError([Problem(name, "", message)])
 
 
-def _alltoall(source: Source, result: Result, bar: Progress) -> tuple[list[Outcome], str]:
-    """Dispatch and combine of the scenario's experts between GPUs, or why there are none."""
-    scenario = result.scenario
-    if scenario.model.kind != "moe" or scenario.layout.ep < 2:
-        return [], ""
-    from simdeep.network import DIRECTIONS, prepare, read_setting, run_direction
+def _saved_plan(
+    path: str, sets: list[str] | None, engine: str | None, schedules: str | None
+) -> tuple[str, str]:
+    """Name and report of a plan that was made before."""
+    from simdeep.report.html import plan_page
+    from simdeep.report.plan_saved import read_plan
 
-    bar.stage("simulating the all-to-all on the fabric")
-    try:
-        setting = read_setting(source.path, source.overrides)
-    except InputError as error:
-        # A step can be simulated from the loads of one rank, traffic between ranks cannot.
-        return [], "; ".join(problem.message for problem in error.problems)
-    routed = prepare(setting)
-    return [run_direction(setting, routed, direction) for direction in DIRECTIONS], ""
+    given = {"--set": sets, "--engine": engine, "--schedules": schedules}
+    message = f"changes what is simulated; {path} is a finished plan"
+    problems = [Problem(flag, "", message) for flag, value in given.items() if value]
+    if problems:
+        raise InputError(problems)
+    saved = read_plan(path)
+    return f"{saved.result.scenario.name}-plan", plan_page(
+        saved.result, saved.launch, saved.version
+    )
 
 
-def _others(
-    source: Source, result: Result, schedules: str | None, bar: Progress
-) -> dict[str, Result]:
-    """The same scenario under other schedules."""
-    if schedules is None:
-        return {}
-    from simdeep.api import simulate
+def _simulated(source: Source, schedules: str | None, bar: Progress) -> tuple[str, str]:
+    """Name and report of a scenario, simulated as its kind asks."""
+    from simdeep.spec.serve import ServeScenario
 
-    if result.scenario.kind != "train":
-        message = "an overlapped pair has no schedule to compare"
+    if _kind(source) == "alltoall":
+        _steps_only(schedules)
+        return _alltoall(source, bar)
+    loaded = source.load_any()
+    if isinstance(loaded, ServeScenario):
+        from simdeep.report.html import serving_page
+        from simdeep.serving.simulate import simulate_serving
+
+        _steps_only(schedules)
+        result = simulate_serving(loaded, bar.tasks("simulating requests"))
+        bar.stage("writing the report")
+        return loaded.name, serving_page(result)
+    if getattr(loaded.fields, "plan", None) is not None:
+        _steps_only(schedules)
+        return f"{loaded.name}-plan", _plan(loaded, bar)
+    from simdeep.cli.report_step import step_html
+
+    return loaded.name, step_html(source, loaded, schedules, bar)
+
+
+def _kind(source: Source) -> object:
+    """The kind that a scenario says it is."""
+    from simdeep.spec.resources import find_resource
+    from simdeep.spec.yamlio import load_document
+
+    data = load_document(find_resource("scenarios", source.path)).data
+    written = data.get("kind") if isinstance(data, dict) else None
+    return source.overrides.get("kind", written)
+
+
+def _steps_only(schedules: str | None) -> None:
+    if schedules is not None:
+        message = "compares a training step with others; this scenario is none"
         raise InputError([Problem("--schedules", "", message)])
-    found = {}
-    for name in dict.fromkeys(part.strip() for part in schedules.split(",")):
-        bar.stage(f"simulating {name}")
-        found[name] = simulate(source.load(train__schedule=name))
-    return found
+
+
+def _plan(scenario: Scenario, bar: Progress) -> str:
+    """Search for plans and lay out what was found."""
+    import joblib
+
+    from simdeep.planner.clusters import clusters_of
+    from simdeep.planner.plan import make_plan
+    from simdeep.planner.space import plan_fields
+    from simdeep.report.html import plan_page
+
+    clusters = clusters_of(scenario, (), tuple(plan_fields(scenario).gpus or ()))
+    result = make_plan(scenario, clusters, None, int(joblib.cpu_count()), bar.tasks)
+    bar.stage("writing the report")
+    return plan_page(result)
+
+
+def _alltoall(source: Source, bar: Progress) -> tuple[str, str]:
+    """Name and report of an expert dispatch and combine."""
+    from simdeep.network import DIRECTIONS, prepare, read_setting, run_direction
+    from simdeep.report.html import alltoall_page
+
+    setting = read_setting(source.path, source.overrides)
+    bar.stage("routing tokens")
+    routed = prepare(setting)
+    outcomes = []
+    for direction in DIRECTIONS:
+        bar.stage(f"simulating the {direction}")
+        outcomes.append(run_direction(setting, routed, direction))
+    name = Path(source.path).stem
+    return name, alltoall_page(name, outcomes)

@@ -13,6 +13,10 @@ import typer
 from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import guarded
 from simdeep.cli.options import JsonOption, QuietOption
+from simdeep.cli.validate_moe import moe
+from simdeep.cli.validate_pipeline import pipeline
+from simdeep.cli.validate_gpu import gpu
+from simdeep.cli.validate_published import published
 from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -25,15 +29,17 @@ DISAGREES = 4
 """Exit code where the pipeline's gradients are not those of the unpipelined run."""
 
 app = typer.Typer(
-    help="Run what simdeep plans on real processes of this machine (needs the extra `torch`).",
+    help="Compare with reality: published runs, and what simdeep plans run on real processes of "
+    "this machine (needs the extra `torch`).",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-@app.callback()
-def _validate() -> None:
-    """Keeps `schedule` a command of its own while it is the only one."""
+app.command("published")(published)
+app.command("gpu")(gpu)
+app.command("moe")(moe)
+app.command("pipeline")(pipeline)
 
 
 class Runtimes(StrEnum):

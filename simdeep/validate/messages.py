@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 from simdeep.program.schedule import Act, Cell, Table, acts_of
 
+AHEAD = 4
+"""Cells whose receives simdeep's runtime opens at once. Gloo sends only into an open receive:
+without it every transfer would wait until its receiver has nothing else to do."""
+
 
 class Slot(NamedTuple):
     """What a message carries: activations, or their gradients, as input of a stage."""

@@ -14,9 +14,14 @@ import threading
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from simdeep.validate.cases import Runtime, StageGradient
+from simdeep.program.schedule import Table, acts_of
+from simdeep.validate.cases import ModelSize, Runtime, StageGradient
 from simdeep.validate.job import CellTime, Found, Job
+
+if TYPE_CHECKING:
+    from simdeep.validate.computer import Computer
 
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
@@ -72,7 +77,6 @@ def _run(rank: int, job: Job) -> list[Found]:
 
 def _run_case(rank: int, job: Job, number: int) -> Found:
     from simdeep.validate.model import digest, gradient_error, run_reference
-    from simdeep.validate.runtime import RankRuntime
     from simdeep.validate.torch_schedule import run_csv
 
     case = job.cases[number]
@@ -80,13 +84,41 @@ def _run_case(rank: int, job: Job, number: int) -> Found:
     if case.runtime is Runtime.TORCH:
         loss, stages = run_csv(job.csv(number), case.table, rank, job.size)
     else:
-        runtime = RankRuntime(case.table, rank, job.size)
-        runtime.step()  # the first step also opens connections and warms torch up
-        times = runtime.step()
-        loss, stages = runtime.loss, runtime.stages
+        computer, times = _run_own(rank, case.table, job.size)
+        loss, stages = computer.loss, computer.stages
     wanted = run_reference(job.size, case.table.n_stages, case.table.n_microbatches)
     gradients = (
         StageGradient(rank, stage, gradient_error(module, wanted.gradients[stage]), digest(module))
         for stage, module in stages.items()
     )
     return Found(loss, wanted.loss, tuple(gradients), tuple(times))
+
+
+def _run_own(rank: int, table: Table, size: ModelSize) -> tuple[Computer, list[CellTime]]:
+    import torch
+    import torch.distributed as dist
+
+    from simdeep.validate.computer import Computer
+    from simdeep.validate.model import DTYPE, loss_of, make_batch, make_stage
+    from simdeep.validate.runtime import RankRuntime
+
+    inputs, targets = (
+        part.chunk(table.n_microbatches) for part in make_batch(size, table.n_microbatches)
+    )
+    stages = {stage: make_stage(size, stage) for stage in table.stages_of[rank]}
+    computer = Computer(stages, table.n_stages, inputs, targets, loss_of)
+    runtime = RankRuntime(
+        table, rank, computer, lambda: torch.empty(size.rows, size.width, dtype=DTYPE)
+    )
+    for _ in range(2):  # the first step also opens connections and warms torch up
+        for module in stages.values():
+            module.zero_grad()
+        computer.notes.take()
+        dist.barrier()
+        runtime.step()
+    spans = iter(computer.notes.take())
+    times = []
+    for cell in table.rows[rank]:
+        of_cell = [next(spans) for _ in acts_of(cell)]
+        times.append(CellTime(of_cell[0].start, of_cell[-1].end))
+    return computer, times

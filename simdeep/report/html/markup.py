@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from simdeep.report.inputs import Input
+
 
 def table_html(table: Table) -> str:
     """A console table as an HTML table; right-aligned columns keep their alignment."""
@@ -76,6 +78,26 @@ def svg(chart: Figure | Axes, alt: str) -> str:
     text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
     opening = f'<svg role="img" aria-label="{escape(alt)}"'
     return f"<div class='chart'>{text.replace('<svg', opening, 1)}</div>"
+
+
+def answer(cells: Iterable[tuple[str, str, str]]) -> str:
+    """The figures a lead wants first: name, value, and a note on it."""
+    cards = (
+        f"<div><dt>{escape(name) or '&nbsp;'}</dt><dd>{escape(value)}"
+        f"<small>{escape(note)}</small></dd></div>"
+        for name, value, note in cells
+    )
+    return f"<dl class='answer'>{''.join(cards)}</dl>"
+
+
+def inputs_table(inputs: Iterable[Input]) -> str:
+    """Inputs with their sources."""
+    from simdeep.report.tables import grid
+
+    table = grid("input", "value", "source")
+    for item in inputs:
+        table.add_row(item.name, item.value, item.source)
+    return table_html(table)
 
 
 def details(summary: str, body: str) -> str:

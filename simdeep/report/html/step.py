@@ -12,7 +12,8 @@ from simdeep.analysis.attribution import attribute
 from simdeep.analysis.memory import memory as find_memory
 from simdeep.analysis.overlap import exposed_comm_s
 from simdeep.analysis.view import one_of_each
-from simdeep.report.html.markup import blocks, details, svg, table_html
+from simdeep.report.html.alltoall import traffic
+from simdeep.report.html.markup import answer, blocks, details, svg, table_html
 from simdeep.report.html.page import Section, page
 from simdeep.report.html.timeline import timeline_widget
 from simdeep.report.output import scenario_yaml
@@ -139,15 +140,7 @@ def _answer(result: Result) -> str:
         ("communication overlap", f"{result.overlap.comm_overlap:.1%}", "of transfer time"),
         ("memory", f"{memory.peak_gib:.1f} GiB", f"of {memory.capacity_gib:.1f}: {fits}"),
     ]
-    return (
-        "<dl class='answer'>"
-        + "".join(
-            f"<div><dt>{escape(name) or '&nbsp;'}</dt><dd>{escape(value)}"
-            f"<small>{escape(note)}</small></dd></div>"
-            for name, value, note in cells
-        )
-        + "</dl>"
-    )
+    return answer(cells)
 
 
 def _sections(
@@ -176,7 +169,8 @@ def _sections(
     drawn = svg(charts.memory_by_rank(shown.memory), "memory of each rank by part")
     yield Section("memory", memory or "Memory", (text(memory) if memory else "") + drawn)
     if extras.alltoall:
-        yield _traffic(extras.alltoall)
+        note = "<p class='note'>One expert group of this scenario by itself on the fabric.</p>"
+        yield Section("traffic", _TRAFFIC, note + traffic(extras.alltoall))
     elif extras.no_alltoall:
         yield Section("traffic", _TRAFFIC, f"<p>Not shown: {escape(extras.no_alltoall)}.</p>")
     if extras.others:
@@ -212,23 +206,6 @@ def _overlap(result: Result) -> str:
             share = f"{hidden / ran:.1%}"
             table.add_row(kind, seconds(ran / 1e9), seconds(hidden / 1e9), share)
     return "<h3>Overlap by kind, all ranks together</h3>" + table_html(table)
-
-
-def _traffic(outcomes: Sequence[Outcome]) -> Section:
-    from simdeep.report.alltoall_tables import alltoall_tables
-    from simdeep.report.charts.ports import port_loads
-    from simdeep.report.charts.traffic import traffic_matrix
-
-    body = ["<p class='note'>One expert group of this scenario by itself on the fabric.</p>"]
-    for outcome in outcomes:
-        name = outcome.direction
-        body.append(f"<h3>{escape(name.capitalize())}</h3>")
-        body.append(svg(traffic_matrix(outcome), f"bytes from GPU to GPU of the {name}"))
-        body.append(svg(port_loads(outcome), f"busy time of every GPU's ports in the {name}"))
-    said = blocks(alltoall_tables(outcomes))
-    for title, parts in said.items():
-        body.append((f"<h3>{escape(title)}</h3>" if title else "") + "".join(parts))
-    return Section("traffic", _TRAFFIC, "".join(body))
 
 
 def _compared(result: Result, others: Mapping[str, Result]) -> Section:

@@ -1,0 +1,111 @@
+"""What is measured on single processes, and nothing else, before a pipeline is predicted."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from simdeep.program.schedule.actions import Kind
+from simdeep.validate.pipeline.points import Point
+
+Part = tuple[int, int, int]
+"""A rank (the core that stands for it: cores are not always alike), a stage, and of how many."""
+
+Turnwise = Mapping[str, tuple[tuple[float, ...], ...]]
+"""Seconds by what was timed: turn by turn, sample by sample."""
+
+
+END = ("scale", "optimizer")
+"""What ends a step: torch's division of gradients by the number of micro-batches, and AdamW."""
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """A stage on one process.
+
+    `samples` are seconds of F, B (both gradients at once), I, W, `scale` and `optimizer` (`END`)
+    while other single processes computed the same beside it, one on each core that a run would use;
+    `alone` are the same with the machine to itself. `disturbed` says of each turn how much of the
+    machine processes of others took (above 1: more than is let pass). `saved_bytes` is what one F
+    keeps for its backward, `parameter_bytes` its weights.
+    """
+
+    samples: Turnwise
+    alone: Turnwise
+    disturbed: tuple[float, ...]
+    saved_bytes: int
+    parameter_bytes: int
+
+    def of_turns(self, turns: Sequence[int]) -> StageCosts:
+        """What these turns alone say."""
+        return replace(
+            self,
+            samples={what: tuple(times[i] for i in turns) for what, times in self.samples.items()},
+            alone={what: tuple(times[i] for i in turns) for what, times in self.alone.items()},
+            disturbed=tuple(self.disturbed[i] for i in turns),
+        )
+
+    def all_s(self, what: str) -> list[float]:
+        """The samples of all turns."""
+        return list(itertools.chain.from_iterable(self.samples[what]))
+
+    def median_s(self, what: str) -> float:
+        """Median of the samples."""
+        return statistics.median(self.all_s(what))
+
+    def spread(self, what: str) -> float:
+        """Standard deviation of the samples over their mean."""
+        samples = self.all_s(what)
+        return statistics.stdev(samples) / statistics.mean(samples) if len(samples) > 1 else 0.0
+
+    def alone_share(self, what: str) -> float:
+        """Time alone over time beside others: 1 where company costs nothing."""
+        beside = self.median_s(what)
+        alone = statistics.median(itertools.chain.from_iterable(self.alone[what]))
+        return min(1.0, alone / beside) if beside > 0.0 else 1.0
+
+
+@dataclass(frozen=True)
+class RuntimeCosts:
+    """What a runtime takes beside computing, from a step of one rank on one process.
+
+    `between_s` passes between two actions; `inside_s` is what an action of each kind takes longer
+    in the runtime than by itself; `fixed_s` comes once a step. Times of stand-in stages.
+    """
+
+    between_s: float
+    inside_s: Mapping[Kind, float]
+    fixed_s: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Everything a prediction is made of.
+
+    `message_s` is the time of a message between stages, half of a ping-pong's round trip;
+    `reduce_s` that of adding up the copies of stages (0 where there are none), from a run that does
+    nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is
+    real).
+    `at_once` single processes were timed beside each other.
+    """
+
+    stages: Mapping[Part, StageCosts]
+    runtimes: Mapping[str, RuntimeCosts]
+    message_bytes: int
+    message_s: float
+    reduce_s: float
+    late_s: float
+    at_once: int
+
+    def of_stages(self, point: Point) -> dict[Part, StageCosts]:
+        """Those that a point needs."""
+        table, n = point.table, point.n_stages
+        held = [(rank, stage) for rank, own in enumerate(table.stages_of) for stage in own]
+        return {(rank, stage, n): self.stages[rank, stage, n] for rank, stage in held}
+
+    def of_turns(self, turns: Sequence[int]) -> Calibration:
+        """With stages as these turns alone say."""
+        stages = {part: costs.of_turns(turns) for part, costs in self.stages.items()}
+        return replace(self, stages=stages)

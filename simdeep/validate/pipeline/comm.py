@@ -1,0 +1,55 @@
+"""Measurements of nothing but communication, between processes that compute nothing."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from simdeep.calibrate.comm import measure_p2p
+from simdeep.calibrate.workers import run_workers
+from simdeep.validate.pipeline.points import OWN, Point, Setup
+
+_REPEATS = 7
+
+
+def message_time(backend: str, size: int) -> float:
+    """Seconds of a message of `size` bytes between two processes: half a ping-pong's round trip."""
+    rows = measure_p2p("nccl" if backend == "nccl" else "gloo", sizes=(size,))
+    return float(next(row.seconds for row in rows if row.kind == "p2p"))
+
+
+def reduce_time(setup: Setup, ranks: int) -> float:
+    """Seconds to add up the gradients of DualPipe's copies of stages, on all ranks at once."""
+    by_rank: list[list[float]] = run_workers(_reduce, (setup,), ranks, setup.backend)
+    worst = [max(times) for times in zip(*by_rank, strict=True)]
+    return float(statistics.median(worst))
+
+
+def _reduce(rank: int, n: int, setup: Setup) -> list[float]:
+    import torch
+    import torch.distributed as dist
+
+    from simdeep.validate.computer import Computer
+    from simdeep.validate.pipeline.work import emulated_work, real_work
+    from simdeep.validate.runtime import RankRuntime
+
+    table = Point(OWN, n, 2 * n).table
+    cuda = setup.backend == "nccl"
+    finish = torch.cuda.synchronize if cuda else lambda: None
+    if setup.emulate:
+        work = emulated_work(setup, 1)
+    else:
+        work = real_work(setup, 1, f"cuda:{rank}" if cuda else "cpu")
+    stages = {s: work.stage(s, table.n_stages) for s in table.stages_of[rank]}
+    computer = Computer(stages, table.n_stages, work.inputs, work.targets, work.loss)
+    runtime = RankRuntime(table, rank, computer, lambda: torch.empty(work.shape))
+    times = []
+    for repeat in range(_REPEATS + 1):
+        dist.barrier()
+        finish()
+        start = time.perf_counter()
+        runtime.reduce_copies()
+        finish()
+        if repeat:
+            times.append(time.perf_counter() - start)
+    return times

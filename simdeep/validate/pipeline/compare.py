@@ -1,0 +1,92 @@
+"""Prediction beside measurement: errors of each point, and whether their order agrees."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from simdeep.validate.pipeline.calibration import Calibration
+from simdeep.validate.pipeline.measured import GRADIENT_TOLERANCE, Measured
+from simdeep.validate.pipeline.points import Setup
+from simdeep.validate.pipeline.predict import Predicted
+
+DIFFERENT = 0.05
+"""Share by which two measured step times must differ for their order to count."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A point, predicted and measured."""
+
+    predicted: Predicted
+    measured: Measured
+
+    @property
+    def error(self) -> float:
+        """Of the predicted step time, relative to the measured one; positive if too long."""
+        return self.predicted.step_s / self.measured.step_s - 1.0
+
+    @property
+    def gradients_equal(self) -> bool | None:
+        """Whether gradients are those of the unpipelined run; None where waits stood for them."""
+        error = self.measured.gradient_error
+        return None if error is None else error <= GRADIENT_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All points of a grid, and what the predictions were made of, by number of ranks."""
+
+    setup: Setup
+    calibrations: Mapping[int, Calibration]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def median_error(self) -> float:
+        """Median size of the step times' errors."""
+        return statistics.median(abs(pair.error) for pair in self.pairs)
+
+    @property
+    def worst_error(self) -> float:
+        """Largest size of the step times' errors."""
+        return max(abs(pair.error) for pair in self.pairs)
+
+    @property
+    def ordering(self) -> Ordering:
+        """Whether the prediction orders the points as the measurement does."""
+        return order(
+            [pair.predicted.step_s for pair in self.pairs],
+            [pair.measured.step_s for pair in self.pairs],
+        )
+
+    @property
+    def gradients_equal(self) -> bool | None:
+        """Whether those of all points are; None where waits stood for computing."""
+        found = [pair.gradients_equal for pair in self.pairs]
+        return None if None in found else all(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """Of `pairs` of points whose measured times differ by over `DIFFERENT`, so many are right."""
+
+    right: int
+    pairs: int
+
+    @property
+    def share(self) -> float:
+        """Of the pairs; 1 where there is none."""
+        return self.right / self.pairs if self.pairs else 1.0
+
+
+def order(predicted: Sequence[float], measured: Sequence[float]) -> Ordering:
+    """Compare the order of two lists of step times, seconds, pair by pair."""
+    right = pairs = 0
+    for i, j in itertools.combinations(range(len(measured)), 2):
+        low, high = sorted((i, j), key=measured.__getitem__)
+        if measured[high] > (1.0 + DIFFERENT) * measured[low]:
+            pairs += 1
+            right += predicted[high] > predicted[low]
+    return Ordering(right, pairs)

@@ -1,0 +1,206 @@
+"""Lowers what the ranks' runtimes do to a program of the engine, priced with measured times.
+
+All processes are on one machine, which is the engine's one rank: each has a stream with its
+actions, the runtime's own time between them and its waits, and one for each peer it sends to. What
+an action takes longer beside others is the part of it that they share (the engine's rule 3). A
+message runs from when both its ends are open, as long as it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simdeep.engine.timeline import Timeline
+from simdeep.program.columns import Action, Kind, Priced, Program
+from simdeep.program.schedule import Act, Table
+from simdeep.validate.messages import Message
+from simdeep.validate.pipeline.runtimes import Op, operations
+from simdeep.validate.timing import Span
+
+_COMPONENTS = ("action", "runtime", "message", "open", "wait", "start", "copies", "end")
+_ACTIONS = {"F": Action.F, "I": Action.I, "W": Action.W, "B": Action.I}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of computing: `own_s`, and `shared_s` times the processes that compute meanwhile."""
+
+    own_s: float
+    shared_s: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.own_s + other.own_s, self.shared_s + other.shared_s)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of an action on a rank, between two actions, of a message, and around the step.
+
+    `end` by rank comes after the last action, `reduce_s` before it, together on all ranks.
+    """
+
+    action: Callable[[int, Act], Cost]
+    between_s: float
+    message_s: float
+    start_s: float
+    reduce_s: float
+    end: tuple[Cost, ...]
+
+
+NOTHING = Cost(0.0)
+
+
+@dataclass
+class _Draft:
+    """Tasks as they are written down; `deps` are rows."""
+
+    stream: list[int] = field(default_factory=list)
+    kind: list[int] = field(default_factory=list)
+    component: list[int] = field(default_factory=list)
+    act: list[Act | None] = field(default_factory=list)
+    cost: list[Cost] = field(default_factory=list)
+    group: list[int] = field(default_factory=list)
+    deps: list[list[int]] = field(default_factory=list)
+
+    def add(
+        self,
+        stream: int,
+        kind: Kind,
+        component: str,
+        cost: Cost = NOTHING,
+        *,
+        act: Act | None = None,
+        group: int = -1,
+    ) -> int:
+        """Append a task; returns its row."""
+        self.stream.append(stream)
+        self.kind.append(kind)
+        self.component.append(_COMPONENTS.index(component))
+        self.act.append(act)
+        self.cost.append(cost)
+        self.group.append(group)
+        self.deps.append([])
+        return len(self.stream) - 1
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A priced program, and the rows of the actions of each rank in order."""
+
+    priced: Priced
+    rows: tuple[tuple[int, ...], ...]
+    acts: tuple[tuple[Act, ...], ...]
+
+    def spans(self, timeline: Timeline) -> list[list[Span]]:
+        """When each rank's actions ran, in seconds from the start of the step."""
+        start, end = timeline.start_ns / 1e9, timeline.end_ns / 1e9
+        return [
+            [Span(act, start[i], end[i]) for act, i in zip(acts, rows, strict=True)]
+            for acts, rows in zip(self.acts, self.rows, strict=True)
+        ]
+
+
+def lower(table: Table, times: Times) -> Lowered:
+    """The program of a table in the runtime that executes it."""
+    draft = _Draft()
+    ops = operations(table)
+    sent = [op.message for row in ops for op in row if op.what == "send" and op.message]
+    ways = dict.fromkeys((message.source, message.target) for message in sent)
+    streams = {way: table.n_ranks + i for i, way in enumerate(ways)}
+    transfers = {
+        message: draft.add(
+            streams[message.source, message.target],
+            Kind.TRANSFER,
+            "message",
+            Cost(times.message_s),
+        )
+        for message in sent
+    }
+    rows = tuple(_rank(draft, rank, row, transfers, times) for rank, row in enumerate(ops))
+    acts = tuple(tuple(op.act for op in row if op.act) for row in ops)
+    for rank in range(table.n_ranks):
+        if times.reduce_s:
+            draft.add(rank, Kind.TRANSFER, "copies", Cost(times.reduce_s), group=0)
+        draft.add(rank, Kind.COMPUTE, "end", times.end[rank])
+    names = (f"rank {rank}" for rank in range(table.n_ranks))
+    links = (f"{source} to {target}" for source, target in ways)
+    return Lowered(_priced(draft, (*names, *links)), rows, acts)
+
+
+def _rank(
+    draft: _Draft,
+    rank: int,
+    ops: tuple[Op, ...],
+    transfers: dict[Message, int],
+    times: Times,
+) -> tuple[int, ...]:
+    """Append what one rank does; returns the rows of its actions."""
+    rows = []
+    between = Cost(times.between_s)
+    draft.add(rank, Kind.COMPUTE, "start", Cost(times.start_s))
+    for op in ops:
+        if op.act is not None:
+            rows.append(
+                draft.add(rank, Kind.COMPUTE, "action", times.action(rank, op.act), act=op.act)
+            )
+            draft.add(rank, Kind.COMPUTE, "runtime", between)
+        elif op.message is not None:
+            transfer = transfers[op.message]
+            if op.what == "wait":
+                draft.deps[draft.add(rank, Kind.SYNC, "wait")].append(transfer)
+            else:
+                draft.deps[transfer].append(draft.add(rank, Kind.SYNC, "open"))
+    return tuple(rows)
+
+
+def _priced(draft: _Draft, streams: tuple[str, ...]) -> Priced:
+    n = len(draft.stream)
+    kind = np.array(draft.kind, np.int8)
+    program = Program(
+        n_ranks=1,
+        streams=streams,
+        components=_COMPONENTS,
+        works=(),
+        rank=np.zeros(n, np.int32),
+        stream=np.array(draft.stream, np.int8),
+        kind=kind,
+        action=np.array([_ACTIONS[a.kind] if a else Action.P2P for a in draft.act], np.int8),
+        component=np.array(draft.component, np.int32),
+        stage=np.array([a.stage if a else -1 for a in draft.act], np.int32),
+        layer=np.full(n, -1, np.int32),
+        microbatch=np.array([a.mb if a else -1 for a in draft.act], np.int32),
+        block=np.full(n, -1, np.int32),
+        work=np.zeros(n, np.int32),
+        case=np.zeros(n, np.int32),
+        peer=np.full(n, -1, np.int32),
+        group=np.array(draft.group, np.int32),
+        dep_ptr=np.concatenate([[0], np.cumsum([len(d) for d in draft.deps])]).astype(np.int64),
+        dep_idx=np.array([row for deps in draft.deps for row in deps], np.int64),
+        mem_take=np.zeros(n, np.int64),
+        mem_free=np.zeros(n, np.int64),
+    )
+    own_ns = np.array([cost.own_s for cost in draft.cost]) * 1e9
+    shared_ns = np.array([cost.shared_s for cost in draft.cost]) * 1e9
+    zeros, none = np.zeros(n), np.zeros(n, np.int32)
+    return Priced(
+        program=program,
+        sm_ns=zeros,
+        mem_ns=shared_ns,
+        fixed_ns=np.where(kind == Kind.COMPUTE, own_ns, 0.0),
+        sm_want=none,
+        sm_drag=zeros,
+        mem_drag=zeros,
+        port=np.full((n, 4), -1, np.int32),
+        port_ns=np.zeros((n, 4)),
+        floor_ns=zeros,
+        latency_ns=np.where(kind == Kind.TRANSFER, own_ns, 0.0),
+        sms=none,
+        draw_milli=none,
+        n_ports=1,
+        hardware_sms=1,
+        comm_sms=0,
+        static_split=False,
+    )

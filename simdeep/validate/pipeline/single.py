@@ -1,0 +1,257 @@
+"""Measurements on one process that talks to no other. Imports torch."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from simdeep.program.schedule import Act, build_table
+from simdeep.program.schedule.actions import Kind
+from simdeep.validate.computer import Computer
+from simdeep.validate.pipeline.attempts import Pace, attempt
+from simdeep.validate.pipeline.calibration import END, Part, RuntimeCosts
+from simdeep.validate.pipeline.calm import Try
+from simdeep.validate.pipeline.points import TORCH_CLASSES, Point, Setup
+from simdeep.validate.pipeline.ranks import LEARNING_RATE, pin
+from simdeep.validate.pipeline.turns import Turns
+from simdeep.validate.pipeline.work import Work, emulated_work, real_work
+from simdeep.validate.timing import Notes, Span, nothing
+from simdeep.validate.transformer.train import make_optimizer
+
+IN_FLIGHT = 4
+"""Micro-batches whose activations are held at once while stages are timed."""
+
+PASSES: tuple[tuple[Kind, ...], ...] = (("F", "B"), ("F", "I", "W"))
+"""A forward with either kind of backward."""
+
+_WARM_UP = 2
+
+
+class _Step(Protocol):
+    """A runtime, ready to run."""
+
+    def step(self) -> None:
+        """Every action of the rank once."""
+
+
+class StageTries(NamedTuple):
+    """What was measured of a stage, turn by turn: seconds by what was timed.
+
+    `together` while other single processes computed beside it, `alone` with all others idle.
+    """
+
+    together: list[Try[dict[str, list[float]]]]
+    alone: list[Try[dict[str, list[float]]]]
+    saved_bytes: int
+    parameter_bytes: int
+
+
+def time_stages(
+    setup: Setup, parts: Sequence[Part], turns: Turns, number: int
+) -> dict[Part, StageTries]:
+    """Time some stages on the core of process `number`."""
+    cuda = setup.backend == "nccl"
+    if turns.singles > 1 and not cuda:
+        pin(number)
+    work = real_work(setup, IN_FLIGHT, "cuda" if cuda else "cpu")
+    timers = [
+        _StageTimer(work, part, torch.cuda.synchronize if cuda else nothing) for part in parts
+    ]
+    pace = Pace()
+    gc.collect()
+    gc.disable()
+    for timer in timers * _WARM_UP:
+        timer.once()
+    for turn in range(turns.count):
+        turns.wait(f"ran {turn}", turns.ranks)
+        turns.meet(f"start {turn}", number)
+        for timer in timers:
+            timer.together.append(timer.attempt(pace, turns.singles))
+        # Who is done goes on, so that the others are not alone before they are to be.
+        turns.meet(f"together {turn}", number, timers[0].once)
+        for whose in range(turns.singles if turns.singles > 1 else 0):
+            if whose == number:
+                for timer in timers:
+                    timer.alone.append(timer.attempt(pace, 1))
+            turns.meet(f"alone {turn} {whose}", number)
+        turns.mark(f"timed {turn}", number)
+    return {
+        timer.part: StageTries(
+            timer.together,
+            timer.alone or timer.together,
+            timer.saved_bytes,
+            timer.parameter_bytes,
+        )
+        for timer in timers
+    }
+
+
+class _StageTimer:
+    """Runs one stage's actions on the hidden states that the stages before it make."""
+
+    def __init__(self, work: Work, part: Part, finish: Callable[[], None]):
+        self.part = part
+        _, index, n_stages = part
+        self._finish = finish
+        self._stage = work.stage(index, n_stages)
+        self.notes = Notes(finish=finish)
+        self._computer = Computer(
+            {index: self._stage}, n_stages, work.inputs, work.targets, work.loss, self.notes
+        )
+        self._given = [_input(work, part, x) for x in work.inputs]
+        last = index == n_stages - 1
+        generator = torch.Generator().manual_seed(work.setup.seed)
+        gradient = 1e-3 * torch.randn(work.shape, generator=generator).to(work.device)
+        self._gradient = None if last else gradient
+        self._optimizer = make_optimizer(self._stage, LEARNING_RATE)
+        self._end: dict[str, float] = {}
+        self.together: list[Try[dict[str, list[float]]]] = []
+        self.alone: list[Try[dict[str, list[float]]]] = []
+        self.parameter_bytes = sum(p.numel() * p.element_size() for p in self._stage.parameters())
+        self.saved_bytes = _saved_bytes(self._stage, work.inputs[0], self._given[0])
+
+    def attempt(self, pace: Pace, own_cores: int) -> Try[dict[str, list[float]]]:
+        """Seconds of one call of `once`; `own_cores` are busy for this calibration."""
+        one = attempt(self.once, lambda spans: spans, pace, lambda passed, _: own_cores * passed)
+        return Try(self._times(one.value), one.lost, one.foreign, one.pace_s)
+
+    def once(self) -> list[Span]:
+        """Every kind of action on `IN_FLIGHT` micro-batches, and the end of a step."""
+        self.notes.take()
+        self._optimizer.zero_grad(set_to_none=False)
+        for kinds in PASSES:
+            for kind in kinds:
+                for mb in range(IN_FLIGHT):
+                    given = {"F": self._given[mb], "W": None}.get(kind, self._gradient)
+                    self._computer.run(Act(kind, self.part[1], mb), given)
+        start = self._clock()
+        for p in self._stage.parameters():
+            p.grad.div_(IN_FLIGHT)
+        scaled = self._clock()
+        self._optimizer.step()
+        self._end = dict(zip(END, (scaled - start, self._clock() - scaled), strict=True))
+        return self.notes.take()
+
+    def _clock(self) -> float:
+        self._finish()
+        return time.perf_counter()
+
+    def _times(self, spans: Sequence[Span]) -> dict[str, list[float]]:
+        """Seconds of what the last call of `once` did, by kind of action and `END`."""
+        found: dict[str, list[float]] = {what: [took] for what, took in self._end.items()}
+        for span in spans:
+            found.setdefault(span.act.kind, []).append(span.end - span.start)
+        return found
+
+
+def _input(work: Work, part: Part, tokens: Tensor) -> Tensor | None:
+    """What the stages before this one make of a micro-batch; None for the first."""
+    _, index, n_stages = part
+    if index == 0:
+        return None
+    with torch.no_grad():
+        x = tokens
+        for before in range(index):
+            x = work.stage(before, n_stages)(x)
+    return x
+
+
+def _saved_bytes(stage: nn.Module, tokens: Tensor, given: Tensor | None) -> int:
+    """Bytes that one forward keeps for its backward, parameters apart, each storage once."""
+    own = {p.untyped_storage().data_ptr() for p in stage.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    alive = []
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        x = tokens if given is None else given.detach().requires_grad_()
+        alive.append(stage(x))  # storages must not be used again while they are counted
+    return sum(kept.values())
+
+
+def time_runtime(setup: Setup, schedule: str) -> RuntimeCosts:
+    """What a schedule's runtime takes beside computing: steps of one rank with stand-in stages."""
+    few, many = 4, 12
+    work = emulated_work(setup, many)
+    runs = [_one_rank(schedule, m, work) for m in (few, many)]
+    gc.collect()
+    gc.disable()
+    beside, inside = [], []
+    for run, notes in runs:
+        took = []
+        for repeat in range(12):
+            notes.take()
+            start = time.perf_counter()
+            run.step()
+            whole = time.perf_counter() - start
+            spans = notes.take()
+            if repeat >= _WARM_UP:
+                took.append(whole - sum(span.end - span.start for span in spans))
+                inside += spans
+        beside.append((statistics.median(took), len(spans)))
+    (few_s, few_acts), (many_s, many_acts) = beside
+    between = (many_s - few_s) / (many_acts - few_acts)
+    return RuntimeCosts(
+        between_s=between,
+        inside_s=dict(_longer_inside(inside, work)),
+        fixed_s=max(0.0, few_s - between * few_acts),
+    )
+
+
+def _one_rank(schedule: str, microbatches: int, work: Work) -> tuple[_Step, Notes]:
+    """The schedule's runtime on one rank. That of DualPipe, which needs two, runs any table."""
+    from simdeep.validate.pipeline.torch_run import TorchRun
+
+    notes = Notes()
+    if schedule in TORCH_CLASSES:
+        return TorchRun(Point(schedule, 1, microbatches), 0, work, notes), notes
+    from simdeep.validate.runtime import RankRuntime
+
+    table = build_table("zb1p", 1, microbatches)
+    inputs, targets = work.inputs[:microbatches], work.targets[:microbatches]
+    stages = {0: work.stage(0, 1)}
+    computer = Computer(stages, 1, inputs, targets, work.loss, notes)
+    return RankRuntime(table, 0, computer, lambda: torch.empty(work.shape)), notes
+
+
+def _longer_inside(spans: Sequence[Span], work: Work) -> Iterator[tuple[Kind, float]]:
+    """By how much actions in the runtime exceed the same ones computed directly."""
+    direct = Notes()
+    n = 1 + max(span.act.stage for span in spans)
+    for index in range(n):
+        computer = Computer(
+            {index: work.stage(index, n)}, n, work.inputs, work.targets, work.loss, direct
+        )
+        hidden = torch.zeros(work.shape)
+        for kinds in PASSES * 4:
+            for kind in kinds:
+                for mb in range(IN_FLIGHT):
+                    first, last = index == 0, index == n - 1
+                    given = None if kind == "W" or (first if kind == "F" else last) else hidden
+                    computer.run(Act(kind, index, mb), given)
+    noted = direct.take()
+    for kind in dict.fromkeys(span.act.kind for span in spans):
+        here = statistics.median(s.end - s.start for s in spans if s.act.kind == kind)
+        alone = statistics.median(s.end - s.start for s in noted if s.act.kind == kind)
+        yield kind, max(0.0, here - alone)
+
+
+def time_waits(seconds: float = 0.01, samples: int = 50) -> float:
+    """By how much a wait outlasts what it was asked for, seconds; median."""
+    notes = Notes(waits={("F", 0): [seconds]})
+    for mb in range(samples):
+        with notes.taking(Act("F", 0, mb)):
+            pass
+    return statistics.median(s.end - s.start for s in notes.take()) - seconds
