@@ -208,6 +208,7 @@ def machine_of(scenario: Scenario) -> Machine:
         comm_sms=scenario.train.comm_sms,
         static_split=scenario.train.sm_split == "static",
         collective_sms=scenario.train.collective_sms if sharded else 0,
+        host_launch_s=scenario.train.host_launch_us * 1e-6,
     )
 
 

@@ -103,6 +103,7 @@ def _measured(
         raise InputError([Problem("--device", "", "cuda: torch finds no GPU here")])
     if where is Device.cuda:
         _gpu_of(gpu, torch.cuda.get_device_properties(0).name)
+    _check_procs(where, procs)
     from simdeep.calibrate.device import describe_device
     from simdeep.calibrate.model_shapes import linears_of
     from simdeep.spec.model import load_model
@@ -134,22 +135,27 @@ def _on_cpu(linears: dict[str, tuple[int, int]], quick: bool) -> list[Row]:
     return measure_cpu(plan, CpuClock(0.002, 3))
 
 
+def _check_procs(where: Device, procs: Sequence[int]) -> None:
+    """Refuse numbers of processes that this machine cannot run."""
+    import torch
+
+    most = torch.cuda.device_count() if where is Device.cuda else 16
+    what = "GPUs of this machine" if where is Device.cuda else "processes"
+    problems = [
+        Problem("--procs", "", f"{n}: transfers are between 2 to {most} {what}")
+        for n in procs
+        if not 2 <= n <= most
+    ]
+    if problems:
+        raise InputError(problems)
+
+
 def _transfers(where: Device, procs: Sequence[int], quick: bool) -> list[CommRow]:
     if not procs:
         return []
     from simdeep.calibrate.comm import SIZES, measure_collectives, measure_p2p
 
-    wrong = [n for n in procs if not 2 <= n <= 16]
-    if wrong:
-        message = f"{wrong[0]}: transfers are between 2 to 16 processes"
-        raise InputError([Problem("--procs", "", message)])
     backend: Any = "nccl" if where is Device.cuda else "gloo"
-    if backend == "nccl":
-        import torch
-
-        if max(procs) > torch.cuda.device_count():
-            message = f"{max(procs)}: this machine has {torch.cuda.device_count()} GPUs"
-            raise InputError([Problem("--procs", "", message)])
     sizes = SIZES[2:6:3] if quick else SIZES
     rows = measure_p2p(backend, sizes)
     for n in procs:

@@ -16,7 +16,33 @@ if TYPE_CHECKING:
 
 
 def run_serve(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: bool) -> None:
-    """Simulate the scenario's traffic and say what came out; exit code 3 if the SLO is missed."""
+    """Simulate the scenario and say what came out; exit code 3 if the SLO is missed."""
+    if scenario.traffic is None:
+        _run_iterations(scenario, as_json, out, quiet)
+    else:
+        _run_requests(scenario, as_json, out, quiet)
+
+
+def _run_iterations(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: bool) -> None:
+    from simdeep.report.output import OutputFolder, scenario_text
+    from simdeep.report.result_json import to_json
+    from simdeep.report.serving_iteration import iterations_json, iterations_report, looked_at
+
+    names = ("scenario.yaml", "result.json")
+    folder = nullcontext(None) if out is None else OutputFolder(out, names)
+    with progress(quiet) as bar, folder as files:
+        bar.stage("simulating an iteration")
+        found = looked_at(scenario)
+        document = iterations_json(scenario, found)
+        if files is not None:
+            files.write_text(names[0], scenario_text(scenario.name, scenario.resolved()))
+            files.write_text(names[1], to_json(document))
+    if out is not None and files is not None and not quiet:
+        note(f"Wrote {', '.join(files.written)} into {out}.")
+    answer(to_json(document) if as_json else render(iterations_report(found)))
+
+
+def _run_requests(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: bool) -> None:
     from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.report.serving_files import SERVE_FILES, write_serving

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from simdeep.report.output import OutputFolder
     from simdeep.serving.sizing.size import SizeResult
     from simdeep.spec.serve import ServeScenario
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 FILES = ("sizing.json", "front.png", "candidates.png", "scenario.yaml", "launch.sh")
 """Every file a sizing may write into its folder."""
@@ -84,8 +88,9 @@ def size(
     from simdeep.serving.sizing.size import size as find
 
     loaded = _load(Source.of(scenario, sets))
-    goal = read_goal(loaded, slo, rate, gpus)
-    scenarios = scenarios_on(loaded, _words(gpu))
+    goal, scenarios = _all_problems(
+        lambda: read_goal(loaded, slo, rate, gpus), lambda: scenarios_on(loaded, _words(gpu))
+    )
     folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
     with progress(quiet) as bar, folder as files:
         result = find(scenarios, goal, bar.tasks)
@@ -112,6 +117,20 @@ def _load(source: Source) -> ServeScenario:
         message = f"is {loaded.kind}; sizing needs a serving scenario: kind serve"
         raise InputError([Problem(source.path, "kind", message)])
     return loaded
+
+
+def _all_problems(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """What both give; if one or both refuse, the problems of both."""
+    problems: list[Problem] = []
+    found: list[Any] = []
+    for read in (first, second):
+        try:
+            found.append(read())
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return found[0], found[1]
 
 
 def _words(text: str | None) -> tuple[str, ...]:

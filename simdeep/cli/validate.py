@@ -13,9 +13,9 @@ import typer
 from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import guarded
 from simdeep.cli.options import JsonOption, QuietOption
+from simdeep.cli.validate_gpu import gpu
 from simdeep.cli.validate_moe import moe
 from simdeep.cli.validate_pipeline import pipeline
-from simdeep.cli.validate_gpu import gpu
 from simdeep.cli.validate_published import published
 from simdeep.errors import InputError, Problem
 

@@ -322,7 +322,9 @@ def _build(data: Mapping[str, Any]) -> Calibration:
             for row in data["attention"]
         },
         memory={name: _memory(name, row, floor) for name, row in memory["variants"].items()},
-        memory_kernels={name: _memory(name, row, floor) for name, row in (memory["kernels"] or {}).items()},
+        memory_kernels={
+            name: _memory(name, row, floor) for name, row in (memory["kernels"] or {}).items()
+        },
         gemm_stream_bw=data["gemm_stream_GBps"]["value"] * 1e9,
         launch_gap_s=data["launch_gap_us"]["value"] * 1e-6,
         drag={name: entry["value"] for name, entry in data["drag"].items()},

@@ -33,7 +33,10 @@ _NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a program is priced for: a GPU with its links, and how SMs are split."""
+    """What a program is priced for: a GPU with its links, and how SMs are split.
+
+    `host_launch_s` is the host's time for one launch: kernels that run back to back take no less.
+    """
 
     gpu: Gpu
     links: Links
@@ -41,6 +44,7 @@ class Machine:
     comm_sms: int
     static_split: bool
     collective_sms: int = 0
+    host_launch_s: float = 0.0
 
     @property
     def compute_sms(self) -> int:
@@ -198,10 +202,11 @@ def price_work(work: Work, machine: Machine) -> dict[str, F]:
             return {}
         case KernelWork():
             p = price(work.kernels, machine.gpu, machine.calibration, machine.compute_sms)
+            host_s = machine.host_launch_s * sum(kernel.launches for kernel in work.kernels)
             return {
                 "sm": p.sm_s * _NS,
                 "mem": p.mem_s * _NS,
-                "fixed": p.fixed_s * _NS,
+                "fixed": np.maximum(p.fixed_s, host_s - p.sm_s - p.mem_s) * _NS,
                 "sm_drag": p.sm_drag,
                 "mem_drag": p.mem_drag,
             }

@@ -50,7 +50,7 @@ _SCHEDULES: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-class CannotExpress(Exception):
+class CannotExpressError(Exception):
     """A run that no scenario can say, and why."""
 
 
@@ -124,7 +124,7 @@ class _Fields:
         if value is None or value == "unstated":
             value = self.framework.unstated.get(name, fallback)
             if value is None:
-                raise CannotExpress(f"its source does not state {name}")
+                raise CannotExpressError(f"its source does not state {name}")
             self.unstated[name] = str(value)
         return value
 
@@ -133,19 +133,21 @@ def build(case: Case) -> Build:
     """The scenario of a run.
 
     Raises:
-        CannotExpress: with the reason.
+        CannotExpressError: with the reason.
     """
     framework = framework_of(case)
     if framework is None:
-        raise CannotExpress("no framework with such runs is known")
+        raise CannotExpressError("no framework with such runs is known")
     if gpu_of(case) is None:
-        raise CannotExpress(f"no GPU file for {case.hardware!r}")
+        raise CannotExpressError(f"no GPU file for {case.hardware!r}")
     if case.global_batch is None:
-        raise CannotExpress("its source does not state the global batch")
+        raise CannotExpressError("its source does not state the global batch")
     fields = _Fields(case, framework)
     vocab = case.model.get("vocab")
     if vocab is None:
         vocab = framework.unstated.get("vocab")
+        if vocab is None:
+            raise CannotExpressError("its source does not state the vocabulary")
         fields.unstated["vocab"] = str(vocab)
     model = config_of(case, int(vocab))
     layout = _layout(fields)
@@ -252,7 +254,7 @@ def _named(text: str, table: tuple[tuple[str, str], ...], what: str) -> str:
         return text
     found = next((name for part, name in table if part in text), None)
     if found is None:
-        raise CannotExpress(f"{what} {text!r} is not modelled")
+        raise CannotExpressError(f"{what} {text!r} is not modelled")
     return found
 
 
@@ -262,7 +264,10 @@ def _ladder(fields: _Fields) -> tuple[tuple[str, ...], ...]:
         mla = fields.case.model.get("attention") == "MLA"
         first, second, *rest = RECOMPUTE_LADDER
         return (first, (*second, "mla_up") if mla else second, *rest)
+    if fields.framework.id == "torchtitan" and text == "selective":
+        # Its policy keeps every other product and the attention core, and repeats the rest.
+        return (("norm", "swiglu"),)
     for word, ops in (("full", ("full",)), ("selective", ("selective",)), ("none", ())):
         if text.startswith(word):
             return (ops,)
-    raise CannotExpress(f"recomputation {text!r} is not modelled")
+    raise CannotExpressError(f"recomputation {text!r} is not modelled")

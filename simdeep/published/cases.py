@@ -158,7 +158,9 @@ def _problems(data: list[Any], place: str) -> Iterable[Problem]:
 def _field_problems(entry: dict[str, Any], place: str, name: str) -> Iterable[Problem]:
     for key in ("gpus", "seq_len", "micro_batch", "global_batch", "tp", "pp", "ep", "cp", "vpp"):
         value = entry.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if value is not None and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
             yield Problem(place, f"{name} {key}", f"is {value!r}; must be a whole number from 1 on")
     if not isinstance(entry["model"], dict):
         yield Problem(place, f"{name} model", "must be an object with sizes")
@@ -168,9 +170,7 @@ def _field_problems(entry: dict[str, Any], place: str, name: str) -> Iterable[Pr
     for key, item in entry["measured"].items():
         fine = isinstance(item, dict) and isinstance(item.get("value"), (int, float))
         if not fine or not item["value"] > 0 or not isinstance(item.get("unit"), str):
-            yield Problem(
-                place, f"{name} measured.{key}", "must have a value above 0 and its unit"
-            )
+            yield Problem(place, f"{name} measured.{key}", "must have a value above 0 and its unit")
             continue
         units = {"iter_time": _SCALE, "peak_mem": _BYTES}.get(key)
         if units is not None and item["unit"] not in units:

@@ -38,7 +38,7 @@ def scatter(runs: Sequence[Scored], ax: Axes | None = None) -> Axes:
         for half, face in (("fit", "none"), ("test", colour)):
             part = [run for run in inside if run.case.half == half]
             ax.scatter(
-                [run.measured for run in part],
+                [run.measured or 0.0 for run in part],
                 [1 + (run.error or 0.0) for run in part],
                 s=26,
                 marker=marker,

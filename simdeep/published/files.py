@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from simdeep.published.build import CannotExpress, build
+from simdeep.published.build import CannotExpressError, build
 from simdeep.published.run import Validation, to_dict
 from simdeep.report.result_json import to_json
 
@@ -49,7 +49,7 @@ def _scenarios(result: Validation) -> dict[str, Any]:
     for run in result.runs:
         try:
             made = build(run.case)
-        except CannotExpress:
+        except CannotExpressError:
             continue
         scenario = made.scenario
         scenario["train"]["recompute"] = list(run.prediction.recompute)

@@ -131,7 +131,7 @@ def _changes(
     if framework is not None:
         found |= habits.get(framework.id, {})
     name = _calibration(case)
-    if name in paths:
+    if name is not None and name in paths:
         found["calibration"] = paths[name]
     return found
 

@@ -62,11 +62,11 @@ def rows_of(table: str) -> list[dict[str, str]]:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
-def fit_gemm(
-    rows: Sequence[Mapping[str, str]], sms: int, tile: tuple[int, int]
-) -> tuple[F64, F64]:
+def fit_gemm(rows: Sequence[Mapping[str, str]], sms: int, tile: tuple[int, int]) -> tuple[F64, F64]:
     """Launch, prologue and time per k (us) of whole waves of tiles; relative errors of the rows."""
-    m, n, k, took = (np.array([float(row[c]) for row in rows]) for c in ("m", "n", "k", "latency_us"))
+    m, n, k, took = (
+        np.array([float(row[c]) for row in rows]) for c in ("m", "n", "k", "latency_us")
+    )
     waves = np.ceil(np.ceil(m / tile[0]) * np.ceil(n / tile[1]) / sms)
     design = np.stack([np.ones_like(took), waves, waves * k], axis=1) / took[:, None]
     found = _nonnegative(design)
@@ -76,8 +76,7 @@ def fit_gemm(
 def fit_attention(rows: Sequence[Mapping[str, str]], sms: int) -> tuple[float, float, F64]:
     """FLOP/s of an SM, rows of the tail, relative errors; values are 128 wide in all tables."""
     tokens, span, dim, heads, took = (
-        np.array([float(row[c]) for row in rows])
-        for c in ("m", "n", "k", "groups", "latency_us")
+        np.array([float(row[c]) for row in rows]) for c in ("m", "n", "k", "groups", "latency_us")
     )
     forward = rows[0]["variant"] == "fwd"
     a_pair = dim + 128 if forward else 3 * dim + 2 * 128
@@ -367,7 +366,11 @@ SOURCES: Final[tuple[Source, ...]] = (
     ),
     *(
         Source(name=name, gpu=gpu, text="the H800's", collective=_AS_H800)
-        for name, gpu in (("h100-published", "h100"), ("h100-2023", "h100"), ("h100-96g", "h100-96g"))
+        for name, gpu in (
+            ("h100-published", "h100"),
+            ("h100-2023", "h100"),
+            ("h100-96g", "h100-96g"),
+        )
     ),
     *(
         Source(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from simdeep import api
-from simdeep.autoschedule.chunks import chunk_costs
 from simdeep.analysis.memory import memory
+from simdeep.autoschedule.chunks import chunk_costs
 from simdeep.cost.memory import static_memory
 from simdeep.cost.program import price_program
 from simdeep.engine.timeline import Timeline
@@ -20,7 +20,7 @@ from simdeep.errors import InputError
 from simdeep.program.columns import Kind
 from simdeep.program.lower.train import lower
 from simdeep.program.search import Placement
-from simdeep.published.build import Build, CannotExpress, build, load_build
+from simdeep.published.build import Build, CannotExpressError, build, load_build
 from simdeep.published.cases import Case
 from simdeep.published.rates import SEARCHED, bubble_rate, searched
 from simdeep.spec.scenario import Scenario
@@ -59,7 +59,7 @@ def predict(
         if case.is_rate:
             return Prediction(case.id, rate=bubble_rate(case), stated=True, schedule_known=True)
         if case.scope == "single layer":
-            raise CannotExpress("one layer alone, without a step around it")
+            raise CannotExpressError("one layer alone, without a step around it")
         made = build(case)
         for key, value in (changes or {}).items():
             (made.scenario if key == "calibration" else made.scenario["train"])[key] = value
@@ -67,7 +67,7 @@ def predict(
             return _predicted(made, folder)
         with tempfile.TemporaryDirectory() as temporary:
             return _predicted(made, Path(temporary))
-    except CannotExpress as error:
+    except CannotExpressError as error:
         return Prediction(case.id, reason=str(error))
     except InputError as error:
         return Prediction(case.id, reason="; ".join(p.message for p in error.problems))

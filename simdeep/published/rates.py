@@ -1,10 +1,12 @@
 """Bubble rates: schedules replayed with the times their source profiled.
 
-Where the source prints no profile, the times are those the simulator gives the run's chunks.
+Where the source prints no profile, chunks take what the simulator gives them, and transfers what
+the source's other profiles show for as many bytes.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,8 +16,8 @@ from simdeep.program.schedule.costs import Costs
 from simdeep.program.schedule.registry import build_table
 from simdeep.program.schedule.replay import Spans, replay
 from simdeep.program.search import Activations, Placement, Task, search_schedule
-from simdeep.published.build import CannotExpress
-from simdeep.published.cases import Case
+from simdeep.published.build import CannotExpressError
+from simdeep.published.cases import Case, load_cases
 
 if TYPE_CHECKING:
     from simdeep.program.schedule.table import Table
@@ -47,10 +49,10 @@ def bubble_rate(case: Case) -> float:
     needs no synchronisation, else the makespan.
 
     Raises:
-        CannotExpress: for a schedule that is not known.
+        CannotExpressError: for a schedule that is not known.
     """
     if case.pp is None or case.micro_batch is None or case.global_batch is None:
-        raise CannotExpress("its source does not state pipeline or batch")
+        raise CannotExpressError("its source does not state pipeline or batch")
     pp, microbatches = case.pp, case.global_batch // case.micro_batch
     name = str(case.schedule)
     layers = (case.model["layers"] + 2) // pp
@@ -65,9 +67,9 @@ def bubble_rate(case: Case) -> float:
         table: Table = build_table(_TABLES[name], pp, microbatches, vpp)
         spans = replay(table, costs)
     else:
-        raise CannotExpress(f"schedule {name!r} is not modelled")
+        raise CannotExpressError(f"schedule {name!r} is not modelled")
     span = spans.longest_rank_span if name.startswith("ZB") else spans.makespan
-    return 1 - microbatches * a_rank / span
+    return float(1 - microbatches * a_rank / span)
 
 
 def _profiled(case: Case, vpp: int) -> Costs:
@@ -85,4 +87,21 @@ def _simulated(case: Case) -> Costs:
     placement = Placement.of(api.schedule_table(scenario))
     found = chunk_costs(scenario, api.machine_of(scenario), placement).costs
     f, i, w = (float(np.median(part)) for part in (found.f, found.i, found.w))
-    return Costs(f, i, w, p2p=found.p2p)
+    setup, a_byte = _transfers()
+    return Costs(f, i, w, p2p=(setup + a_byte * _sent(case)) / 1e3)
+
+
+def _sent(case: Case) -> float:
+    """Bytes that a stage sends on: hidden states in 16 bits."""
+    return 2.0 * (case.micro_batch or 1) * case.seq_len * float(case.model["hidden"])
+
+
+@cache
+def _transfers() -> tuple[float, float]:
+    """ms of a transfer and of each of its bytes: a line through the profiled ones of the shipped
+    fit half, the same framework on the same kind of cluster."""
+    known = [case for case in load_cases() if case.is_rate and case.profiled and case.half == "fit"]
+    sent = np.array([_sent(case) for case in known])
+    took = np.array([case.profiled["T_comm_ms"] for case in known if case.profiled])
+    a_byte, setup = np.polyfit(sent, took, 1)
+    return float(setup), float(a_byte)

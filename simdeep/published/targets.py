@@ -31,7 +31,9 @@ def checks(runs: Sequence[Scored]) -> tuple[Check, ...]:
     kendall = median_kendall(by_family(test).values())
     return (
         _most("bubble rate: largest difference", 0.005, score(rates).worst),
-        _most("stated layout and precision: MAPE", 0.08, _mape(steps, lambda r: r.prediction.stated)),
+        _most(
+            "stated layout and precision: MAPE", 0.08, _mape(steps, lambda r: r.prediction.stated)
+        ),
         _most(
             "H100, H800 and B200, known schedule: MAPE",
             0.05,

@@ -79,7 +79,7 @@ def read_plan(path: str | Path) -> SavedPlan:
         return SavedPlan(_result(data), str(data["version"]), data["launch"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         missing = f" (no {error})" if isinstance(error, KeyError) else ""
-        message = f"is no plan{missing}; name one written by `simdeep plan --out` or `simdeep plan --json`"
+        message = f"is no plan{missing}; name one that `simdeep plan --out` or --json wrote"
         raise InputError([Problem(str(path), "", message)]) from None
 
 

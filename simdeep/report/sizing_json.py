@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from simdeep.serving.sizing.size import SizeResult
     from simdeep.serving.sizing.verify import Verified
 
-_UNIT = ("tp", "sp", "dp", "ep", "redundant", "shared", "weights", "kv", "microbatches")
+_UNIT: tuple[str, ...] = (
+    "tp",
+    "sp",
+    "dp",
+    "ep",
+    "redundant",
+    "shared",
+    "weights",
+    "kv",
+    "microbatches",
+)
 _UNIT += ("max_rows", "chunk_tokens", "mtp_tokens")
 
 

@@ -16,7 +16,7 @@ NEAR = 0.9
 """From here on a limit counts as reached."""
 
 _WHAT = {
-    "prefill": "prompt processing: {role} units are busy {share} of the time",
+    "prefill": "prompt processing: ranks of {role} units work {share} of the time",
     "decode KV": "KV memory of {role} units: {share} of it is in use",
     "decode rows": "the most rows a rank may have: {share} of the places are taken",
     "TTFT": "the promised time to the first token: requests take {share} of it",
@@ -62,7 +62,7 @@ def _pressures(figures: Figures, kinds: Kinds, slo: Slo) -> dict[str, float]:
     name = "prefill" if "prefill" in kinds.kinds else "mixed"
     # A mixed unit is busy as soon as it has a row, which says nothing; its queues do.
     if name == "prefill":
-        found["prefill"] = used["prefill units"]
+        found["prefill"] = used["prefill units"] * used["prefill ranks while busy"]
     other = "decode" if "decode" in kinds.kinds else "mixed"
     found["decode KV"] = figures.kv_occupancy[other]
     found["decode rows"] = figures.rows_per_rank / decoder.max_rows

@@ -21,9 +21,8 @@ def test_under_the_limit_nothing_slows():
 
 @given(st.floats(450.0, 2000.0))
 def test_closed_form(joules):
-    """All computing, exponent 1: (J / T + busy) c^2 ... solved for the clock c."""
+    """All computing, exponent 1: the clock c solves joules c + busy = (limit - idle) / c."""
     clock = float(settled_clock(work(1.0, 0.0, joules), MODEL))
-    # joules c + busy (1 / c) c = (limit - idle) / c
     expected = (-200.0 + np.sqrt(200.0**2 + 4 * joules * 600.0)) / (2 * joules)
     assert clock == pytest.approx(max(0.3, min(1.0, expected)), rel=1e-4)
 

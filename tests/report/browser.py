@@ -65,3 +65,21 @@ def pixels(browser, path: Path):
 
     browser.save_screenshot(str(path))
     return imread(path)[:, :, :3]
+
+
+def sound_page(browser, folder: Path, text: str) -> None:
+    """A report opens without complaints, is not blank, and goes from light to dark and back."""
+    from selenium.webdriver.common.by import By
+
+    path = folder / "page.html"
+    path.write_text(text, encoding="utf-8")
+    browser.get(path.as_uri())
+    light = pixels(browser, folder / "light.png")
+    browser.find_element(By.ID, "theme").click()
+    dark = pixels(browser, folder / "dark.png")
+    assert light.std() > 0.1
+    assert light.mean() > 0.7
+    assert dark.mean() < 0.4
+    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(wide) == 0
+    assert complaints(browser) == []

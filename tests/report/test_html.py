@@ -1,8 +1,6 @@
 """Reports as files, and as a person sees them in a browser."""
 
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 from selenium.webdriver import ActionChains
@@ -16,6 +14,7 @@ from simdeep.report.html import Extras, step_report
 from simdeep.report.summary import headline
 from simdeep.spec.scenario import load_scenario
 from tests.report.browser import complaints, open_browser, pixels
+from tests.report.static import read_static
 
 
 @pytest.fixture(scope="module")
@@ -57,43 +56,18 @@ def opened(browser, path):
     )
 
 
-class Static(HTMLParser):
-    """Text outside scripts, and everything the file would fetch."""
-
-    def __init__(self):
-        super().__init__()
-        self.text, self.fetched, self._in = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        if tag in ("script", "style"):
-            self._in.append(tag)
-        for name, value in attrs:
-            if name in ("src", "srcset", "data") or (name == "href" and tag == "link"):
-                self.fetched.append(value)
-
-    def handle_endtag(self, tag):
-        if self._in and self._in[-1] == tag:
-            self._in.pop()
-
-    def handle_data(self, data):
-        if not self._in:
-            self.text.append(data)
-
-
 def test_one_file_that_needs_nothing_else(step, step_file):
     text = step_file.read_text(encoding="utf-8")
     assert step_file.stat().st_size < 6e6
-    page = Static()
-    page.feed(text)
+    page = read_static(text)
     assert page.fetched == ["data:,"]
-    said = " ".join(page.text)
+    said = page.said
     result = step[0]
     assert headline(result) in said
     assert result.scenario.fingerprint in said
     for part in ("Where the time goes", "What each effect contributes", "What shaped this answer"):
         assert part in said
-    ids = re.findall(r'<section id="(\w+)"', text)
-    assert len(ids) == len(set(ids))
+    assert len(page.ids) == len(set(page.ids))
 
 
 def test_the_same_result_gives_the_same_file(small):
@@ -104,9 +78,7 @@ def test_the_same_result_gives_the_same_file(small):
 def test_what_a_scenario_says_cannot_become_markup(small, tmp_path):
     name = "<img src=x onerror=alert(1)>"
     odd = replace(small, scenario=replace(small.scenario, name=name))
-    page = Static()
-    page.feed(step_report(odd))
-    assert page.fetched == ["data:,"]
+    assert read_static(step_report(odd)).fetched == ["data:,"]
 
 
 def test_the_step_in_a_browser(browser, step, step_file, tmp_path):

@@ -172,3 +172,21 @@ def test_bad_values_are_exit_2(cli, folder, key, message):
     result = cli("run", folder / "mixed.yaml", "--set", key, code=2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_without_traffic_one_iteration_is_looked_at(cli):
+    given = ("--set", "deployment.decode.mtp.tokens=0", "--set", "iteration.decode_rows=64")
+    text = cli("run", "dsv3-decode-ep144", *given).stdout
+    assert text.startswith("A decode iteration of 64 sequences a rank, attending to 4,989 tokens")
+    document = json.loads(cli("run", "dsv3-decode-ep144", *given, "--json").stdout)
+    assert set(document) >= {"iteration_ms", "tokens_per_s_per_gpu", "parts_ms", "memory"}
+    node = document["tokens_per_s_per_node"]
+    assert node == pytest.approx(8 * 64 / document["iteration_ms"] * 1e3)
+    assert sum(document["memory"]["parts_gib"].values()) == pytest.approx(
+        document["memory"]["used_gib"]
+    )
+
+
+def test_what_cannot_hold_the_weights_is_exit_3(cli, folder):
+    sets = ("--set", "model=deepseek-v3", "--set", "deployment.mixed.redundant=0")
+    assert "does not fit" in cli("run", folder / "mixed.yaml", *sets, code=3).stderr

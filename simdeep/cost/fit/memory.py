@@ -27,6 +27,8 @@ SOURCE = "h800_train_trace.csv: bytes of the workload's records over durations f
 GUESSES = {
     "adam": ("elementwise", "streaming pass like the trace's elementwise kernels"),
     "loss": ("elementwise", "streaming passes like the trace's elementwise kernels"),
+    "softmax": ("elementwise", "streaming passes like the trace's elementwise kernels"),
+    "dropout": ("elementwise", "streaming passes like the trace's elementwise kernels"),
     "embed": ("permute", "rows gathered like the trace's permutation"),
 }
 """Classes that the trace has no row of, and the class whose bandwidth they are given."""

@@ -78,7 +78,7 @@ def _kept_bytes(*what: *_What) -> dict[str, tuple[int, int]]:
             model, layer, shape, precision, recompute, flash=style.flash, dropout=style.dropout
         )
     else:
-        sizes = edge_activation_bytes(model, component, shape, precision, recompute)
+        sizes = edge_activation_bytes(model, component, shape, precision, recompute, style)
     return {
         name: (int(np.mean(size.until_i)), int(np.mean(size.until_w)))
         for name, size in sizes.items()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from simdeep.program.workload.ffn import FfnOps
 from simdeep.program.workload.gqa import GqaOps
@@ -22,6 +21,7 @@ from simdeep.program.workload.ops import BF16, E5M6_TILED, FP32, Linear, linear_
 from simdeep.program.workload.shape import CORE, FULL, MLA_UP, NORM, SWIGLU, Plan, Shape
 from simdeep.program.workload.unfused import MASK
 from simdeep.spec.model import Layer, Model, MoeFfn
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

@@ -59,9 +59,10 @@ def edge_activation_bytes(
     shape: Shape,
     precision: str,
     recompute: str | Sequence[str],
+    style: Style = DEFAULT_STYLE,
 ) -> dict[str, KeptBytes]:
     """Bytes kept by an edge, under its name; see `activations.activation_bytes`."""
-    plan = Plan.of(shape, precision, recompute)
+    plan = Plan.of(shape, precision, recompute, style)
     makers = {EMBED: _embed_kept, HEAD: _head_kept, MTP_IN: _mtp_kept}
     return {component: makers[component](model, plan)}
 
@@ -154,6 +155,10 @@ def _head_kept(model: Model, plan: Plan) -> KeptBytes:
     """Norm input and output, logits and their sums; later the output and the logits' gradient."""
     tokens, hidden = plan.shape.tokens, plan.shape.shard_tokens * model.hidden * BF16
     logits = tokens * model.vocab / plan.shape.tp * BF16
+    if not plan.style.loss:
+        # A copy in FP32, and what becomes its gradient.
+        wide = tokens * model.vocab / plan.shape.tp * 2 * FP32
+        return KeptBytes(2 * hidden + logits + wide, hidden + logits)
     normed = 0.0 if plan.again(NORM) else hidden
     return KeptBytes(hidden + normed + logits + tokens * FP32, hidden + logits)
 

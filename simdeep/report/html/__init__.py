@@ -1,8 +1,8 @@
 """Reports as one self-contained HTML file: open it from disk, forward it, print it.
 
 `step_report` lays out a simulated training step or pair, `serving_page` a serving deployment,
-`plan_page` a plan, `alltoall_page` an expert all-to-all. The answer and its tables are plain HTML on
-top, readable without script; the timeline of a step is interactive (bokeh, its script inside).
+`plan_page` a plan, `alltoall_page` an expert all-to-all. The answer and its tables are plain HTML
+on top, readable without script; a step's timeline is interactive (bokeh, its script inside).
 """
 
 from simdeep.report.html.alltoall import alltoall_page

@@ -74,7 +74,7 @@ def _drawn(outcomes: Sequence[Outcome]) -> str:
 def _answer(outcomes: Sequence[Outcome]) -> str:
     from simdeep.report.alltoall_tables import CAUSES
 
-    cells = []
+    cells: list[tuple[str, str, str]] = []
     for outcome in outcomes:
         note = f"limited by {CAUSES[outcome.bottleneck]}"
         cells.append((outcome.direction, seconds(outcome.time_s), note))

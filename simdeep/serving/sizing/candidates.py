@@ -110,7 +110,9 @@ def _template(scenario: ServeScenario, role: Role) -> UnitFields:
         return units[role]
     other = units.get("decode") or units.get("mixed") or units["prefill"]
     plain = {name: getattr(other, name) for name in ("weights", "kv", "dispatch", "reserved_gib")}
-    return UnitFields(**plain, comm_sms=other.comm_sms, mtp=other.mtp)
+    # Servers capture mixed batches in pieces, and those that only decode whole.
+    graphs = True if role == "mixed" else None
+    return UnitFields(**plain, comm_sms=other.comm_sms, mtp=other.mtp, cuda_graphs=graphs)
 
 
 def _combinations(scenario: ServeScenario, role: Role) -> Iterator[UnitFields]:
@@ -171,7 +173,11 @@ def _experts(model: Model) -> int | None:
 def _breaks_rules(scenario: ServeScenario, role: Role, fields: UnitFields) -> bool:
     report = Reporter(Source(Document({}, Path(scenario.name), {})))
     alone = scenario.fields.model_copy(
-        update={"deployment": Deployment(**{role: fields}), "traffic": None, "autoscale": None}
+        update={
+            "deployment": Deployment().model_copy(update={role: fields}),
+            "traffic": None,
+            "autoscale": None,
+        }
     )
     alone = alone.model_copy(update={"window": alone.window.model_copy(update={"day": False})})
     check_serving(alone, scenario.model, scenario.topology, None, report)
@@ -209,7 +215,7 @@ def _that_fits(
 
 def describe(unit: Unit) -> str:
     """A unit in a few words."""
-    words = [f"{unit.role} TP{unit.tp}"] if unit.tp > 1 or unit.dp == 1 else [unit.role]
+    words: list[str] = [f"{unit.role} TP{unit.tp}"] if unit.tp > 1 or unit.dp == 1 else [unit.role]
     if unit.dp > 1:
         words.append(f"DP{unit.dp}")
     if unit.moe is not None:

@@ -132,7 +132,7 @@ class Priced:
 
     def best_ttft(self) -> float:
         """TTFT (s) of a prompt at the SLO's share that finds everything idle."""
-        return self._own(0.0)
+        return float(self._own(0.0))
 
     def _within(self, units: int) -> npt.NDArray[np.bool_]:
         loads, goal, found = self.loads, self.goal, np.ones(STEPS, bool)
@@ -167,14 +167,16 @@ class Priced:
         mean_wait = rho / (1 - rho) * scv * service
         tail = np.log(np.maximum(rho / (1 - share), 1.0))
         wait = mean_wait / np.maximum(rho, 1e-9) * tail
-        return wait + share * loads.seconds + self._own(loads.rows)
+        found: F64 = wait + share * loads.seconds + self._own(loads.rows)
+        return found
 
     def _own(self, rows: npt.ArrayLike) -> F64:
         """Seconds of the iterations of a prompt at the SLO's share, beside rows that decode."""
         room = np.maximum(self.chunk - np.asarray(rows, float), 1.0)
         long = self.demand.long_new_tokens
         chunks = np.ceil(long / room)
-        return chunks * self.seconds(np.minimum(room, long), rows)
+        found: F64 = chunks * self.seconds(np.minimum(room, long), rows)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,7 +85,7 @@ def _keeps_latency(priced: Priced, tally: Tally) -> bool:
             tally.drop("tpot", Miss("tpot", design.role, least / goal.tpot_s, text))
             return False
     if design.role != "decode" and goal.ttft_s is not None:
-        least = float(priced.best_ttft())
+        least = priced.best_ttft()
         if least > goal.ttft_s:
             text = f"{name}: a prompt alone takes {fmt_time(least, 3)}"
             tally.drop("ttft", Miss("ttft", design.role, least / goal.ttft_s, text))

@@ -1,4 +1,4 @@
-"""`size(scenario, goal)`: the deployment that meets a goal at the least cost, and what else could."""
+"""`size(scenarios, goal)`: the deployment that meets a goal at the least cost, and the others."""
 
 from __future__ import annotations
 

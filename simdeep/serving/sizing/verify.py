@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simdeep.errors import InputError
+from simdeep.serving.deployment import Role
 from simdeep.serving.limits import growing_queue
 from simdeep.serving.simulate import simulate_serving
 from simdeep.serving.sizing.front import Deployment, deploy
@@ -131,11 +132,11 @@ def corrected(verified: Verified, goal: Goal) -> Deployment | None:
     return more if more.gpus <= deployment.scenario.topology.gpus else None
 
 
-def _at_fault(verified: Verified, goal: Goal) -> str:
+def _at_fault(verified: Verified, goal: Goal) -> Role:
     if "mixed" in verified.deployment.units:
         return "mixed"
     if verified.growing is not None:
-        return verified.growing
+        return "prefill" if verified.growing == "prefill" else "decode"
     ttft, tpot = shares(verified, goal)
     return "prefill" if ttft >= tpot else "decode"
 

@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from simdeep.program.schedule import Act, build_table
 from simdeep.program.schedule.actions import Kind
 from simdeep.validate.computer import Computer
-from simdeep.validate.pipeline.attempts import Pace, attempt
+from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
 from simdeep.validate.pipeline.calibration import END, Part, RuntimeCosts
 from simdeep.validate.pipeline.calm import Try
 from simdeep.validate.pipeline.points import TORCH_CLASSES, Point, Setup
@@ -57,6 +57,7 @@ def time_stages(
     setup: Setup, parts: Sequence[Part], turns: Turns, number: int
 ) -> dict[Part, StageTries]:
     """Time some stages on the core of process `number`."""
+    keep_memory()
     cuda = setup.backend == "nccl"
     if turns.singles > 1 and not cuda:
         pin(number)

@@ -1,0 +1,78 @@
+"""The shipped calibration against the shipped measurement of a layer; no torch."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simdeep.cost.calibration import load_calibration
+from simdeep.errors import InputError
+from simdeep.validate import gpu
+
+REPORT = Path(__file__).parents[2] / "reports" / "gpu-h100.json"
+
+
+@pytest.fixture(scope="module")
+def report():
+    return json.loads(REPORT.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return load_calibration("h100")
+
+
+def test_layer_within_ten_percent(report, calibration):
+    found = gpu.compare_layer(gpu.predict_layer(calibration), report["measured_us"])
+    judged = {c.name: c for c in found if c.judged}
+    assert [*judged] == ["F", "I", "W"]
+    assert all(abs(c.error) < 0.10 for c in judged.values())
+
+
+def test_report_is_of_the_shipped_calibration(report, calibration):
+    said = {row["name"]: row["predicted"] for row in report["layer_us"]}
+    found = gpu.compare_layer(gpu.predict_layer(calibration), report["measured_us"])
+    for row in found:
+        assert said[row.name] == pytest.approx(row.predicted, rel=1e-6)
+
+
+def test_effect_of_held_sms_within_ten_percent(report, calibration):
+    times = report["measured_us"]
+    pairs = {step: (times["kernels"][step], us) for step, us in times["kernels_held"].items()}
+    judged = [c for c in gpu.compare_held(calibration, pairs, 20) if c.judged]
+    assert [c.name for c in judged] == ["gemm", "attention"]
+    assert all(abs(c.error) < 0.10 for c in judged)
+    assert all(c.measured > 1.02 for c in judged), "the stand-in must cost something"
+
+
+def test_more_held_sms_cost_more(calibration):
+    kernel = gpu.layer_kernel_table()["attn", "F"][-3:]
+    times = [gpu.predict_piece(kernel, calibration, held) for held in (0, 20, 60)]
+    assert times == sorted(times)
+
+
+def test_components_add_up_to_the_kernels(calibration):
+    found = gpu.predict_layer(calibration)
+    assert sum(found.components.values()) == pytest.approx(sum(found.kernels.values()))
+
+
+@pytest.mark.parametrize(
+    ("present", "words"),
+    [
+        ({"device": "NVIDIA H200", "torch": "2.11.0+cu130"}, "made on NVIDIA H100 80GB HBM3"),
+        ({"device": "NVIDIA H100 80GB HBM3", "torch": "2.9.1+cu128"}, "made on 2.11, this is 2.9"),
+    ],
+)
+def test_another_device_or_version_is_refused(present, words, calibration):
+    with pytest.raises(InputError, match=words):
+        gpu.check_device(calibration, present, "x")
+    mine = {"device": "NVIDIA H100 80GB HBM3", "torch": "2.11.1+cu130"}
+    gpu.check_device(calibration, mine, "x")
+
+
+def test_a_calibration_that_names_no_device_is_refused():
+    h800 = load_calibration("h800")
+    with pytest.raises(InputError, match="does not say what device"):
+        gpu.check_device(h800, {"device": "x", "torch": "2.11"}, "x")
+    with pytest.raises(InputError, match="no power model"):
+        gpu.predict_layer(h800)
