@@ -65,15 +65,15 @@ def attention_calls(
     q, k = values(size.heads, size.qk_dim), values(size.kv_heads, size.qk_dim)
     v = values(size.kv_heads, size.v_dim)
     grad = values(size.heads, size.v_dim)
-    gqa = size.kv_heads != size.heads
+    options: dict[str, Any] = {"is_causal": True, "enable_gqa": size.kv_heads != size.heads}
 
-    def forward(*operands: torch.Tensor) -> torch.Tensor:
+    def forward(*operands: torch.Tensor) -> Any:
         if backend is None:
-            return scaled_dot_product_attention(*operands, is_causal=True, enable_gqa=gqa)
+            return scaled_dot_product_attention(*operands, **options)
         from torch.nn.attention import sdpa_kernel
 
         with sdpa_kernel(backends()[backend]):
-            return scaled_dot_product_attention(*operands, is_causal=True, enable_gqa=gqa)
+            return scaled_dot_product_attention(*operands, **options)
 
     leaves = [t.detach().requires_grad_() for t in (q, k, v)]
     out = forward(*leaves)

@@ -8,7 +8,7 @@ from typing import Any
 
 from simdeep.calibrate.attention import CoreSize, attention_calls
 from simdeep.calibrate.gemm import gemm_bytes, gemm_call
-from simdeep.calibrate.memory import MemorySize, memory_call, works
+from simdeep.calibrate.memory import MemorySize, MemoryWork, memory_call, works
 from simdeep.calibrate.rows import Row
 from simdeep.calibrate.shapes import products
 from simdeep.calibrate.timing import Call, CpuClock, Timing, rotation
@@ -50,9 +50,7 @@ def measure_cpu(plan: CpuPlan, clock: CpuClock) -> list[Row]:
     for name, variant, m, n, k in products(plan.linears.items(), plan.tokens, plan.train_tokens):
         nbytes = gemm_bytes("fp32", variant, m, n, k)
         add(
-            _copies(
-                lambda seed, v=variant, s=(m, n, k): gemm_call("fp32", v, *s, "cpu", seed), nbytes
-            ),
+            _copies(_gemm_maker(variant, m, n, k), nbytes),
             group="gemm",
             name=name,
             dtype="fp32",
@@ -81,6 +79,14 @@ def _row(timing: Timing, **facts: Any) -> Row:
 
 def _nothing() -> None:
     pass
+
+
+def _gemm_maker(variant: str, m: int, n: int, k: int) -> Callable[[int], Call]:
+    return lambda seed: gemm_call("fp32", variant, m, n, k, "cpu", seed)
+
+
+def _memory_maker(work: MemoryWork, size: MemorySize) -> Callable[[int], Call]:
+    return lambda seed: memory_call(work, size, "cpu", seed)
 
 
 def _copies(make: Callable[[int], Call], nbytes: float) -> list[Call]:
@@ -143,7 +149,7 @@ def _memory(plan: CpuPlan, add: Callable[..., None]) -> None:
             )
             nbytes = work.bytes(size)
             add(
-                _copies(lambda seed, w=work, s=size: memory_call(w, s, "cpu", seed), nbytes),
+                _copies(_memory_maker(work, size), nbytes),
                 group="memory",
                 name=work.name,
                 dtype="fp32",

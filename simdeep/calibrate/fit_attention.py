@@ -94,4 +94,4 @@ def fit_core(rows: Sequence[Row], power: PowerModel, sms: int, around: float) ->
         other = solve([i for i in everything if rows[i].n != length])
         found = core_times(other, energy, [rows[i] for i in out], power, sms, around)
         errors[out] = found / measured[out] - 1
-    return CoreFit(*(float(v) for v in x), energy, errors)
+    return CoreFit(float(x[0]), float(x[1]), float(x[2]), float(x[3]), energy, errors)

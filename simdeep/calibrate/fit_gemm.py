@@ -217,15 +217,24 @@ def fit_curve(
     if chosen.splits == (1,):
         names = [name for name in names if name != "split_s"]
         values["split_s"] = 0.0
+    dtype, variant = chosen.curve
     base = TiledCurve(
-        *chosen.curve,
-        tiles=chosen.tiles,
-        splits=chosen.splits,
+        dtype,
+        variant,
+        chosen.tiles,
+        chosen.splits,
         result_bytes=chosen.result_bytes,
-        fixed_share=chosen.fixed_share,
+        launch_s=0.0,
+        split_s=0.0,
+        start_s=0.0,
+        multiply_s=0.0,
+        load_s=0.0,
+        store_s=0.0,
+        bandwidth=1.0,
+        sm_bandwidth=1.0,
         joules_per_flop=energy,
+        fixed_share=chosen.fixed_share,
         provenance=empty,
-        **values,
     )
     measured = np.array([r.us for r in rows]) * 1e-6
 

@@ -371,7 +371,7 @@ def _pieces(session: Session) -> list[tuple[dict[str, Any], list[Call]]]:
         ("fp8_block", "v3.gateup", "fwd", 4096, 4096, 7168),
         ("fp8_block", "v3.o_proj", "fwd", 4096, 7168, 16384),
     ):
-        facts = {"group": "gemm", "name": name, "dtype": dtype, "variant": variant}
+        facts: dict[str, Any] = {"group": "gemm", "name": name, "dtype": dtype, "variant": variant}
         facts |= {"m": m, "n": n, "k": k, "flops": 2.0 * m * n * k}
         maker = _gemm_maker(dtype, variant, m, n, k)
         found.append((facts, session.calls(maker, gemm_bytes(dtype, variant, m, n, k))))
@@ -395,11 +395,11 @@ def _pieces(session: Session) -> list[tuple[dict[str, Any], list[Call]]]:
                 session.note(f"held attention {backend}", error)
     for work in works(_DEVICE):
         if work.name in ("add_norm", "swiglu", "expand", "copy"):
-            size = MemorySize(4096, work.widths[-1])
+            flat = MemorySize(4096, work.widths[-1])
             facts = {"group": "memory", "name": work.name, "dtype": "bf16"}
-            facts |= {"variant": work.variant, "m": size.tokens, "n": size.width}
-            facts |= {"bytes": work.bytes(size)}
-            made = [memory_call(work, size, _DEVICE, seed) for seed in range(2)]
+            facts |= {"variant": work.variant, "m": flat.tokens, "n": flat.width}
+            facts |= {"bytes": work.bytes(flat)}
+            made = [memory_call(work, flat, _DEVICE, seed) for seed in range(2)]
             found.append((facts, made))
     return found[::4] if session.smoke else found
 

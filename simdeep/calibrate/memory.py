@@ -57,7 +57,7 @@ def works(device: str) -> list[MemoryWork]:
         return [new((s.tokens, width or s.width), half) for _ in range(n)]
 
     def weight(s: MemorySize, new: Callable[..., Any]) -> Tensor:
-        return new((s.width,), half)  # type: ignore[no-any-return]
+        return new((s.width,), half)
 
     def passes(count: float) -> Callable[[MemorySize], float]:
         return lambda s: s.tokens * s.width * unit * count
@@ -66,7 +66,7 @@ def works(device: str) -> list[MemoryWork]:
         return [new((s.tokens, ROPE // 2), half) for _ in range(2)]
 
     def heads(s: MemorySize, new: Callable[..., Any], each: int) -> Tensor:
-        return new((s.tokens, s.width, each), half)  # type: ignore[no-any-return]
+        return new((s.tokens, s.width, each), half)
 
     found = [
         MemoryWork(

@@ -163,6 +163,8 @@ def _calibration_json(calibration: Calibration) -> dict[str, Any]:
         "single_processes_at_once": calibration.at_once,
         "message_bytes": calibration.message_bytes,
         "message_s": calibration.message_s,
+        "send_s": calibration.send_s,
+        "recv_s": calibration.recv_s,
         "late_s": calibration.late_s,
         "copies_reduce_s": calibration.reduce_s,
         "runtimes": {name: asdict(costs) for name, costs in calibration.runtimes.items()},

@@ -95,9 +95,10 @@ def _time(kernel: Kernel, here: Calibration, sms: int) -> tuple[F, F]:
         return 0.0, kernel.launches * curve.floor_s + kernel.bytes / curve.bandwidth
     if kernel.op == "attention":
         core = here.attention_curve(kernel.dtype, kernel.variant)
-        # The kernel's FLOPs are those of m x n / 2 pairs a head: so much a row and head.
-        a_row = kernel.flops / (kernel.m * kernel.groups)
-        tail = core.tail_rows * a_row
+        tail: F = 0.0
+        if core.tail_rows:
+            # The kernel's FLOPs are those of m x n / 2 pairs a head: so much a row and head.
+            tail = core.tail_rows * kernel.flops / (kernel.m * kernel.groups)
         return (kernel.flops / sms + tail) / core.flops_per_sm, 0.0
     variant = kernel.variant + (GROUPED if kernel.op == "grouped_gemm" else "")
     busy = gemm_time(kernel, here.gemm_curve(kernel.dtype, variant), sms)

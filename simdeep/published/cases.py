@@ -1,7 +1,7 @@
 """Published runs: what a file says of each, checked, and the seconds it took.
 
-A run is one object of a JSON list: its model's sizes, hardware, layout, schedule, precision and what
-was measured. A field that is null is one the source does not state.
+A run is one object of a JSON list: its model's sizes, hardware, layout, schedule, precision and
+what was measured. A field that is null is one the source does not state.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ _GPUS: Final[tuple[tuple[str, str], ...]] = (
 
 _RACK: Final = 72
 _HOP: Final = dict.fromkeys(("b200", "b300", "gb200", "gb300"), "8 us")
-"""Latency of a hop of a ring on NVLink 5: SimuMax measured 5.5 to 9.2 us (its B200 system file); the
-others have what the ISCA 2025 paper measured on H800."""
+"""Latency of a hop of a ring on NVLink 5: SimuMax measured 5.5 to 9.2 us (its B200 system file);
+the others have what the ISCA 2025 paper measured on H800."""
 _OF_A_RACK: Final = 64
 """GPUs of an NVL72 rack that jobs of a power of two use."""
 

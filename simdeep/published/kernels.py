@@ -10,20 +10,19 @@ much faster or slower the class ran there than in the table (clocks, power, cool
 from __future__ import annotations
 
 import csv
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
+
+from simdeep.published.curves import fit_attention, fit_gemm, nonnegative
 
 if TYPE_CHECKING:
     from simdeep.spec.hardware import Gpu
 
-F64 = npt.NDArray[np.float64]
 
 LEAST_ROWS: Final = 8
 """Grouped GEMMs that a table must have for a curve of their own."""
@@ -33,9 +32,9 @@ SIMUMAX: Final = "MooreThreads/SimuMax@4dcaae51 configs/system"
 
 
 Factors = Mapping[str, float]
-"""By kernel class: `gemm`, `wgrad` (beside `gemm`), `fp8`, `fp4`, `memory`, `softmax` (also dropout), `routing` (gate and
-token maps), `alltoall`, `attention` and
-`attention.LIBRARY`; they multiply times."""
+"""By kernel class: `gemm`, `wgrad` (beside `gemm`), `fp8`, `fp4`, `memory`, `softmax` (also
+dropout), `routing` (gate and token maps), `alltoall`, `attention` and `attention.LIBRARY`; they
+multiply times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,46 +59,6 @@ def rows_of(table: str) -> list[dict[str, str]]:
     """The rows of a shipped table of kernel times."""
     with (DATA / "traces" / table).open(encoding="utf-8") as file:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
-
-
-def fit_gemm(rows: Sequence[Mapping[str, str]], sms: int, tile: tuple[int, int]) -> tuple[F64, F64]:
-    """Launch, prologue and time per k (us) of whole waves of tiles; relative errors of the rows."""
-    m, n, k, took = (
-        np.array([float(row[c]) for row in rows]) for c in ("m", "n", "k", "latency_us")
-    )
-    waves = np.ceil(np.ceil(m / tile[0]) * np.ceil(n / tile[1]) / sms)
-    design = np.stack([np.ones_like(took), waves, waves * k], axis=1) / took[:, None]
-    found = _nonnegative(design)
-    return found, design @ found - 1.0
-
-
-def fit_attention(rows: Sequence[Mapping[str, str]], sms: int) -> tuple[float, float, F64]:
-    """FLOP/s of an SM, rows of the tail, relative errors; values are 128 wide in all tables."""
-    tokens, span, dim, heads, took = (
-        np.array([float(row[c]) for row in rows]) for c in ("m", "n", "k", "groups", "latency_us")
-    )
-    forward = rows[0]["variant"] == "fwd"
-    a_pair = dim + 128 if forward else 3 * dim + 2 * 128
-    a_row = span * a_pair
-    design = np.stack([tokens * heads * a_row / sms, a_row], axis=1) / took[:, None]
-    found = _nonnegative(design)
-    per_flop, tail = found
-    return 1e6 / per_flop, tail / per_flop, design @ found - 1.0
-
-
-def _nonnegative(design: F64) -> F64:
-    """Least squares for a right side of ones with no coefficient below 0: the best of all
-    subsets of columns."""
-    best, least = np.zeros(design.shape[1]), np.inf
-    for size in range(1, design.shape[1] + 1):
-        for columns in itertools.combinations(range(design.shape[1]), size):
-            part = design[:, list(columns)]
-            found = np.linalg.lstsq(part, np.ones(len(design)), rcond=None)[0]
-            error = float(((part @ found - 1.0) ** 2).sum())
-            if found.min() >= 0 and error < least:
-                best, least = np.zeros(design.shape[1]), error
-                best[list(columns)] = found
-    return best
 
 
 def fitted() -> dict[str, dict[str, float]]:
@@ -292,7 +251,7 @@ def _grouped(
     )
     rounds = np.ceil(np.ceil(m / source.tile[0]) * np.ceil(n / source.tile[1]) / gpu.sms)
     per = groups if variant == "wgrad" else np.ones_like(took)
-    launch, prologue, per_k = _nonnegative(
+    launch, prologue, per_k = nonnegative(
         np.stack([groups, per * rounds, per * rounds * k], axis=1) / took[:, None]
     )
     slower = plain["per_k_ns"] * 1e-3 / per_k if per_k > 0 else 1.0
@@ -353,8 +312,8 @@ _AS_B200: Final = {
     "nvl_fraction": 0.85,
     "setup_us": 25.0,
     "kind": "published",
-    "source": f"{SIMUMAX}/b200_bf16_ceperm.json: 606 to 668 GB/s of collectives on NVLink, 22 to 26 "
-    "us before the first byte",
+    "source": f"{SIMUMAX}/b200_bf16_ceperm.json: 606 to 668 GB/s of collectives on NVLink, 22 to "
+    "26 us before the first byte",
 }
 SOURCES: Final[tuple[Source, ...]] = (
     Source(

@@ -15,7 +15,7 @@ BLACKWELL: Final = "b200"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One target: its words, the limit, what was found (None: no such runs), and whether it holds."""
+    """One target: its words, the limit, what was found (None: no such runs), whether it holds."""
 
     name: str
     limit: float

@@ -409,9 +409,11 @@ class GpuLayer:
         """Gradients of queries, keys and values, through autograd of a forward run once."""
         if self._core is None:
             leaves = [self.state[n].detach().clone().requires_grad_() for n in ("q", "k", "v")]
-            self._core = _attend(*leaves, self.device), leaves
+            q, k, v = leaves
+            self._core = _attend(q, k, v, self.device), leaves
         out, leaves = self._core
-        return torch.autograd.grad(out, leaves, grad, retain_graph=True)
+        found: tuple[Tensor, ...] = torch.autograd.grad(out, leaves, grad, retain_graph=True)
+        return found
 
 
 def _accumulate(into: Tensor, dy: Tensor, x: Tensor) -> None:
@@ -431,10 +433,9 @@ def _wide_mm(x: Tensor, weight: Tensor) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, device: str) -> Tensor:
     """Causal attention of one sequence, tokens first."""
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
     with _backend(device):
-        out = scaled_dot_product_attention(
-            *(t.transpose(0, 1)[None] for t in (q, k, v)), is_causal=True
-        )
+        out = scaled_dot_product_attention(q, k, v, is_causal=True)
     return out[0].transpose(0, 1)
 
 

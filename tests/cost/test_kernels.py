@@ -164,7 +164,7 @@ def test_a_dtype_the_gpu_lacks_is_named() -> None:
 
 def test_fp4_stands_on_the_fp8_curve() -> None:
     gpu = load_gpu("b200")
-    here = calibration_for(gpu)
+    here = load_calibration("h800").on(gpu)
     ratio = gpu.peak["fp4"] / gpu.peak["fp8"]
     fp4, fp8 = here.gemm_curve("fp4", "fwd"), here.gemm_curve("fp8", "fwd")
     assert fp4.per_k_s == pytest.approx(fp8.per_k_s / ratio)

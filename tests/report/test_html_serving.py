@@ -23,7 +23,7 @@ def served():
 
 @pytest.fixture(scope="module")
 def moved():
-    setting = read_setting(None, None, Flags(ep=16, tokens=128))
+    setting = read_setting(None, None, Flags(ep=16, tokens=32))
     routed = prepare(setting)
     return [run_direction(setting, routed, direction) for direction in DIRECTIONS]
 

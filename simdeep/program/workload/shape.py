@@ -48,16 +48,16 @@ QUANTS: Final[dict[str, Quant]] = {
     "mxfp8": Quant("fp8", 1.0, 2.0 + 2.0 / 32, 1.0 + 1.0 / 32),
     "nvfp4": Quant("fp4", 2.0, 1.0 + 2.0 / 16, 0.5 + 1.0 / 16),
 }
-"""Transformer Engine's recipes (its documentation, "Using FP8 and FP4"): one scale a tensor from the
-last steps' largest values or from the tensor itself, one for 32 values, one for 16."""
+"""Transformer Engine's recipes (its documentation, "Using FP8 and FP4"): one scale a tensor from
+the last steps' largest values or from the tensor itself, one for 32 values, one for 16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
     """Which kernels a framework has where it has a choice.
 
-    `attention`: a fused core, by library, or `unfused`: scores are written to memory. `dropout` after attention
-    scores and both branches. `norm_residual`: the residual is added in the norm's kernel.
+    `attention`: a fused core, by library, or `unfused`: scores are written to memory. `dropout`
+    after attention scores and both branches. `norm_residual`: the norm's kernel adds the residual.
     `wgrad_accumulate`: the weight gradient GEMM adds to the FP32 gradient itself. `loss`: the
     cross-entropy is one kernel each way, else a row of FP32 kernels.
     """

@@ -8,6 +8,7 @@ import numpy as np
 
 from simdeep.report.charts.canvas import axes_or_new, legend_beside
 from simdeep.report.style import ALARM, LINES, styled
+from simdeep.report.summary import seconds
 from simdeep.serving.metrics import latencies, measured_span
 from simdeep.serving.results import Run, ServeResult
 
@@ -41,13 +42,12 @@ def latency_cdf(result: ServeResult, ax: Axes | None = None) -> Axes:
                 linestyle=_DASHES[i], linewidth=1.8, label=label,
             )  # fmt: skip
             handles.append(line)
-    for limit, name in ((result.scenario.slo.ttft, "TTFT"), (result.scenario.slo.tpot, "TPOT")):
+    slo = result.scenario.slo
+    for limit, name, dash in ((slo.ttft, "TTFT", (0, (2, 2))), (slo.tpot, "TPOT", (0, (6, 2)))):
         if limit is not None:
-            ax.axvline(1e3 * limit, color=ALARM, linewidth=1.0, linestyle=(0, (2, 2)))
-            ax.annotate(
-                f"{name} SLO", (1e3 * limit, 0.06), rotation=90, fontsize=7, color=ALARM,
-                ha="center", va="bottom", backgroundcolor="white",
-            )  # fmt: skip
+            text = f"SLO of {name}: {seconds(limit)}"
+            line = ax.axvline(1e3 * limit, color=ALARM, linewidth=1.1, linestyle=dash, label=text)
+            handles.append(line)
     ax.set_xscale("log")
     ax.set_ylim(0, 1.01)
     ax.grid(axis="both")

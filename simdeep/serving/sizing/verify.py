@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from simdeep.errors import InputError
@@ -116,8 +117,10 @@ def selection(
             break
     left = [one for one in front if one not in chosen]
     more = min(count - len(chosen), len(left))
-    chosen += [left[i * len(left) // more] for i in range(more)]
-    return chosen
+    # In turns, so that corrections of the cheapest do not use up what the front shall have.
+    along = [left[i * len(left) // more] for i in range(more)]
+    pairs = zip_longest(chosen, along[::-1])
+    return [one for pair in pairs for one in pair if one is not None]
 
 
 def corrected(verified: Verified, goal: Goal) -> Deployment | None:

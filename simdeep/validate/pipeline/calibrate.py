@@ -15,7 +15,7 @@ from simdeep.validate.pipeline.calibration import (
     Turnwise,
 )
 from simdeep.validate.pipeline.calm import Try, disturbances
-from simdeep.validate.pipeline.comm import message_time, reduce_time
+from simdeep.validate.pipeline.comm import message_time, open_times, reduce_time
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.transformer.config import read_config
@@ -59,11 +59,14 @@ def finish_timing(
     schedules = tuple(dict.fromkeys(point.schedule for point in points))
     runtimes: dict[str, RuntimeCosts] = run_workers(_time_runtimes, (setup, schedules), 1)[0]
     late: list[float] = run_workers(_waits, (), 1) if setup.emulate else [0.0]
+    send_s, recv_s = open_times(setup.backend, size) if ranks > 1 else (0.0, 0.0)
     return Calibration(
         stages={part: _costs(of_part) for part, of_part in tries.items()},
         runtimes=runtimes,
         message_bytes=size,
         message_s=message_time(setup.backend, size) if ranks > 1 else 0.0,
+        send_s=send_s,
+        recv_s=recv_s,
         reduce_s=reduce_time(setup, ranks) if copied else 0.0,
         late_s=late[0],
         at_once=turns.singles,

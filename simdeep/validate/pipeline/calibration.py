@@ -84,7 +84,8 @@ class RuntimeCosts:
 class Calibration:
     """Everything a prediction is made of.
 
-    `message_s` is the time of a message between stages, half of a ping-pong's round trip;
+    `message_s` is the time of a message between stages, half of a ping-pong's round trip, `send_s`
+    and `recv_s` what a process spends in opening a send and a receive of one;
     `reduce_s` that of adding up the copies of stages (0 where there are none), from a run that does
     nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is
     real).
@@ -95,6 +96,8 @@ class Calibration:
     runtimes: Mapping[str, RuntimeCosts]
     message_bytes: int
     message_s: float
+    send_s: float
+    recv_s: float
     reduce_s: float
     late_s: float
     at_once: int

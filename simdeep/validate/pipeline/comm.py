@@ -10,12 +10,43 @@ from simdeep.calibrate.workers import run_workers
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 
 _REPEATS = 7
+_MESSAGES = 40
 
 
 def message_time(backend: str, size: int) -> float:
     """Seconds of a message of `size` bytes between two processes: half a ping-pong's round trip."""
     rows = measure_p2p("nccl" if backend == "nccl" else "gloo", sizes=(size,))
     return float(next(row.seconds for row in rows if row.kind == "p2p"))
+
+
+def open_times(backend: str, size: int) -> tuple[float, float]:
+    """Seconds that a process spends in opening a send and a receive of `size` bytes; medians."""
+    by_rank: list[list[tuple[float, float]]] = run_workers(_open, (size, backend), 2, backend)
+    sends, receives = zip(*(times for of_rank in by_rank for times in of_rank), strict=True)
+    return statistics.median(sends), statistics.median(receives)
+
+
+def _open(rank: int, n: int, size: int, backend: str) -> list[tuple[float, float]]:
+    import torch
+    import torch.distributed as dist
+
+    device = f"cuda:{rank}" if backend == "nccl" else "cpu"
+    ours, theirs = (torch.zeros(size // 4, device=device) for _ in range(2))
+    found = []
+    for repeat in range(_MESSAGES):
+        dist.barrier()
+        start = time.perf_counter()
+        receive = dist.irecv(theirs, 1 - rank)
+        received = time.perf_counter() - start
+        dist.barrier()  # as in a pipeline, the other side is mostly ready when a send comes
+        start = time.perf_counter()
+        send = dist.isend(ours, 1 - rank)
+        sent = time.perf_counter() - start
+        receive.wait()
+        send.wait()
+        if repeat:
+            found.append((sent, received))
+    return found
 
 
 def reduce_time(setup: Setup, ranks: int) -> float:

@@ -99,6 +99,8 @@ def _times(point: Point, calibration: Calibration, setup: Setup, draw: int) -> T
         action=action,
         between_s=runtime.between_s,
         message_s=calibration.message_s,
+        send_s=calibration.send_s,
+        recv_s=calibration.recv_s,
         start_s=runtime.fixed_s,
         reduce_s=calibration.reduce_s if own else 0.0,
         end=tuple(

@@ -37,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Times:
-    """Of an action on a rank, between two actions, of a message, and around the step.
+    """Of an action on a rank, between two actions, of a message and its ends, around the step.
 
     `end` by rank comes after the last action, `reduce_s` before it, together on all ranks.
     """
@@ -45,6 +45,8 @@ class Times:
     action: Callable[[int, Act], Cost]
     between_s: float
     message_s: float
+    send_s: float
+    recv_s: float
     start_s: float
     reduce_s: float
     end: tuple[Cost, ...]
@@ -152,7 +154,10 @@ def _rank(
             if op.what == "wait":
                 draft.deps[draft.add(rank, Kind.SYNC, "wait")].append(transfer)
             else:
+                # The message is on its way when its end is open; opening it takes this rank time.
                 draft.deps[transfer].append(draft.add(rank, Kind.SYNC, "open"))
+                took = times.send_s if op.what == "send" else times.recv_s
+                draft.add(rank, Kind.COMPUTE, "runtime", Cost(took))
     return tuple(rows)
 
 

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from simdeep.program.schedule import Act, build_table
-from simdeep.program.schedule.actions import Kind
+from simdeep.program.schedule.actions import KINDS, Kind
 from simdeep.validate.computer import Computer
 from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
 from simdeep.validate.pipeline.calibration import END, Part, RuntimeCosts
 from simdeep.validate.pipeline.calm import Try
 from simdeep.validate.pipeline.points import TORCH_CLASSES, Point, Setup
 from simdeep.validate.pipeline.ranks import LEARNING_RATE, pin
+from simdeep.validate.pipeline.torch_run import TorchRun
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.pipeline.work import Work, emulated_work, real_work
+from simdeep.validate.runtime import RankRuntime
 from simdeep.validate.timing import Notes, Span, nothing
 from simdeep.validate.transformer.train import make_optimizer
 
@@ -32,6 +34,10 @@ PASSES: tuple[tuple[Kind, ...], ...] = (("F", "B"), ("F", "I", "W"))
 """A forward with either kind of backward."""
 
 _WARM_UP = 2
+_FEW, _MANY = 2, 6
+"""Micro-batches of the two steps whose difference is what more actions take."""
+
+_WAIT_S = 3e-3
 
 
 class _Step(Protocol):
@@ -183,48 +189,60 @@ def _saved_bytes(stage: nn.Module, tokens: Tensor, given: Tensor | None) -> int:
 
 
 def time_runtime(setup: Setup, schedule: str) -> RuntimeCosts:
-    """What a schedule's runtime takes beside computing: steps of one rank with stand-in stages."""
-    few, many = 4, 12
-    work = emulated_work(setup, many)
-    runs = [_one_rank(schedule, m, work) for m in (few, many)]
-    gc.collect()
-    gc.disable()
-    beside, inside = [], []
-    for run, notes in runs:
-        took = []
-        for repeat in range(12):
-            notes.take()
-            start = time.perf_counter()
-            run.step()
-            whole = time.perf_counter() - start
-            spans = notes.take()
-            if repeat >= _WARM_UP:
-                took.append(whole - sum(span.end - span.start for span in spans))
-                inside += spans
-        beside.append((statistics.median(took), len(spans)))
-    (few_s, few_acts), (many_s, many_acts) = beside
-    between = (many_s - few_s) / (many_acts - few_acts)
+    """What a schedule's runtime takes beside computing: steps of one rank, nothing to send.
+
+    Between actions: with the real model, or with waits where those will stand for it, since a core
+    that has just computed something large, or slept, runs a runtime slower. Inside them: with
+    stand-in stages, whose actions take next to no time themselves.
+    """
+    small = emulated_work(setup, _MANY)
+    work = small if setup.emulate else real_work(setup, _MANY)
+    few, many = (_steps_of_one_rank(schedule, m, work) for m in (_FEW, _MANY))
+    between = (many.beside_s - few.beside_s) / (many.actions - few.actions)
+    inside = (
+        {}
+        if setup.emulate
+        else dict(_longer_inside(_steps_of_one_rank(schedule, _MANY, small).spans, small))
+    )
     return RuntimeCosts(
-        between_s=between,
-        inside_s=dict(_longer_inside(inside, work)),
-        fixed_s=max(0.0, few_s - between * few_acts),
+        between_s=max(0.0, between),
+        inside_s=inside,
+        fixed_s=max(0.0, few.beside_s - max(0.0, between) * few.actions),
     )
 
 
-def _one_rank(schedule: str, microbatches: int, work: Work) -> tuple[_Step, Notes]:
+class _Steps(NamedTuple):
+    """Steps of one rank: seconds of one outside of its actions (median), and all the spans."""
+
+    beside_s: float
+    actions: int
+    spans: list[Span]
+
+
+def _steps_of_one_rank(schedule: str, microbatches: int, work: Work) -> _Steps:
     """The schedule's runtime on one rank. That of DualPipe, which needs two, runs any table."""
-    from simdeep.validate.pipeline.torch_run import TorchRun
-
-    notes = Notes()
+    waits = {(kind, stage): (_WAIT_S,) for kind in KINDS for stage in (0, 1)}
+    notes = Notes(waits if work.setup.emulate else None)
+    run: _Step
     if schedule in TORCH_CLASSES:
-        return TorchRun(Point(schedule, 1, microbatches), 0, work, notes), notes
-    from simdeep.validate.runtime import RankRuntime
-
-    table = build_table("zb1p", 1, microbatches)
-    inputs, targets = work.inputs[:microbatches], work.targets[:microbatches]
-    stages = {0: work.stage(0, 1)}
-    computer = Computer(stages, 1, inputs, targets, work.loss, notes)
-    return RankRuntime(table, 0, computer, lambda: torch.empty(work.shape)), notes
+        run = TorchRun(Point(schedule, 1, microbatches), 0, work, notes)
+    else:
+        table = build_table("zb1p", 1, microbatches)
+        inputs, targets = work.inputs[:microbatches], work.targets[:microbatches]
+        computer = Computer({0: work.stage(0, 1)}, 1, inputs, targets, work.loss, notes)
+        run = RankRuntime(table, 0, computer, lambda: torch.empty(work.shape))
+    beside, noted = [], []
+    for repeat in range(_WARM_UP + 4):
+        gc.collect()
+        notes.take()
+        start = time.perf_counter()
+        run.step()
+        whole = time.perf_counter() - start
+        spans = notes.take()
+        if repeat >= _WARM_UP:
+            beside.append(whole - sum(span.end - span.start for span in spans))
+            noted += spans
+    return _Steps(statistics.median(beside), len(spans), noted)
 
 
 def _longer_inside(spans: Sequence[Span], work: Work) -> Iterator[tuple[Kind, float]]:

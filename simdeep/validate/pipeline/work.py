@@ -71,7 +71,8 @@ def emulated_work(setup: Setup, microbatches: int) -> Work:
     def stand_in(index: int, n_stages: int) -> nn.Module:
         parameters = sum(p.numel() for p in sizes.stage(index, n_stages).parameters())
         last = index == n_stages - 1
-        return StandIn(config.model.hidden, parameters, index == 0, last)
+        vocab = config.model.vocab
+        return StandIn(config.model.hidden, vocab, parameters, index == 0, last)
 
     return Work(
         setup=setup,
@@ -93,18 +94,18 @@ def build_on_meta(setup: Setup) -> MoETransformer:
 class StandIn(nn.Module):  # type: ignore[misc]
     """A stage that scales its input; its copies on other ranks have `parameters` numbers to add."""
 
-    def __init__(self, hidden: int, parameters: int, first: bool, last: bool):
+    def __init__(self, hidden: int, outputs: int, parameters: int, first: bool, last: bool):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(hidden))
         self.rest = nn.Parameter(torch.zeros(max(0, parameters - hidden)))
-        self.first, self.last = first, last
+        self.outputs, self.first, self.last = outputs, first, last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Token ids or hidden states in, hidden states or (last) [sequences, tokens, 1] out."""
+        """Token ids or hidden states in, hidden states or (last) what has the logits' shape out."""
         if self.first:
             x = x.to(torch.float32).unsqueeze(-1)
         x = x * self.scale
-        return x[..., :1] if self.last else x
+        return x[..., :1].expand(*x.shape[:-1], self.outputs) if self.last else x
 
 
 def _batch(
