@@ -125,6 +125,62 @@ GALLERY = (
         },
         ("traffic_dispatch.png", "ports_dispatch.png", "time_vs_sms.png"),
     ),
+    Entry(
+        "serving-day",
+        "A day of DeepSeek-V3's serving on H800s",
+        "Published: 226.75 nodes on average, 73.7K input and 14.8K output tokens a second and "
+        "node. Every hour is sampled.",
+        ("run", "dsv3-serve-h800"),
+        {
+            "nodes, mean": ("nodes", "all"),
+            "input tokens/s a node": ("input_tokens_per_s_per_node",),
+            "output tokens/s a node": ("output_tokens_per_s_per_node",),
+            "TTFT, p50 (ms)": ("ttft_ms", "p50"),
+            "TPOT, p50 (ms)": ("tpot_ms", "p50"),
+            "requests within the SLO": ("slo_attainment",),
+            "dollars a day": ("usd_per_day",),
+            "dollars a million input tokens": ("usd_per_mtok_input",),
+            "dollars a million output tokens": ("usd_per_mtok_output",),
+        },
+        ("latency.png", "queues.png", "batches.png", "utilisation.png", "cost.png"),
+        quick=False,
+        allowed_exits=(0, 3),
+    ),
+    Entry(
+        "plan-512",
+        "A plan for 512 rented H100s",
+        "Which layout and schedule trains Llama 3.1 70B fastest, out of all that are legal.",
+        ("plan", "plan-512-h100"),
+        {
+            "step of the best plan (s)": ("plans", 0, "step_time_s"),
+            "its MFU": ("plans", 0, "mfu"),
+            "its memory (GiB)": ("plans", 0, "memory_peak_gib"),
+            "days per trillion tokens": ("plans", 0, "days_per_ttoken"),
+            "dollars per trillion tokens": ("plans", 0, "usd_per_ttoken"),
+            "step of the second plan (s)": ("plans", 1, "step_time_s"),
+            "step of the scenario's own layout (s)": ("own", "step_time_s"),
+            "legal candidates": ("space", "candidates"),
+            "an unsimulated one may be better by": ("gap",),
+        },
+        ("plan.png", "parts.png"),
+        quick=False,
+    ),
+    Entry(
+        "fidelity",
+        "Published runs, predicted",
+        "How far off predictions of published runs are; all are shown, misses too. Exit code 4 "
+        "says that an error is beyond its tolerance.",
+        ("validate", "published"),
+        {
+            "mean absolute error": ("mape",),
+            "bias": ("bias",),
+            "mean absolute error, half it was fitted on": ("fit_half", "mape"),
+            "mean absolute error, half held out": ("test_half", "mape"),
+        },
+        ("published.png",),
+        quick=False,
+        allowed_exits=(0, 4),
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def cores() -> int:
 
 def _driver() -> dict[str, Any]:
     try:
-        import pynvml
+        pynvml: Any = import_module("pynvml")
 
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)

@@ -203,7 +203,6 @@ def fit_curve(
     power: PowerModel,
     gap_s: float,
     sms: int,
-    start: TiledCurve | None = None,
     rounds: int = 30,
 ) -> TiledCurve:
     """The curve of some rows, which are all of the set."""
@@ -212,8 +211,6 @@ def fit_curve(
     values["multiply_s"] /= chosen.speed
     names = [*values]
     energy = joules_per_flop(rows, power)
-    if start is not None:
-        values = {name: getattr(start, name) for name in names}
     if chosen.splits == (1,):
         names = [name for name in names if name != "split_s"]
         values["split_s"] = 0.0

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -151,7 +152,7 @@ class Meter:
 
     def __init__(self) -> None:
         try:
-            import pynvml
+            pynvml: Any = import_module("pynvml")
 
             pynvml.nvmlInit()
             self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)

@@ -11,10 +11,10 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def run_workers(
         return [pickle.loads(job.path(rank, "found").read_bytes()) for rank in range(n)]
 
 
-def _context() -> BaseContext:
+def _context() -> ForkServerContext | SpawnContext:
     """How processes start: from a server that has imported torch for all of them, if that can be.
 
     The server is this process's own, ends with it, and has never computed anything: unlike this
@@ -89,7 +89,7 @@ def _context() -> BaseContext:
     return context
 
 
-def _wait(processes: list[BaseProcess], job: Job) -> None:
+def _wait(processes: Sequence[BaseProcess], job: Job) -> None:
     deadline = time.monotonic() + job.timeout_s
     while any(process.is_alive() for process in processes):
         _refuse_dead(processes, job)
@@ -99,7 +99,7 @@ def _wait(processes: list[BaseProcess], job: Job) -> None:
     _refuse_dead(processes, job)
 
 
-def _refuse_dead(processes: list[BaseProcess], job: Job) -> None:
+def _refuse_dead(processes: Sequence[BaseProcess], job: Job) -> None:
     failed = [(p.exitcode, rank) for rank, p in enumerate(processes) if p.exitcode]
     if not failed:
         return

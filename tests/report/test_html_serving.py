@@ -61,6 +61,13 @@ def test_sources_say_what_was_carried_over_from_another_gpu(served):
     assert serving_inputs(paid)[-1].source == "scenario"
 
 
+def test_charts_keep_every_digit_of_their_texts(served):
+    cost = read_static(serving_page(served)).said
+    for side in ("input", "output"):
+        value = getattr(served.figures, f"usd_per_mtok_{side}")
+        assert f"${value:.3g} " in cost.replace("\n", " ")
+
+
 def test_names_of_a_serving_scenario_cannot_become_markup(served):
     name = "<img src=x onerror=alert(1)>"
     odd = replace(served, scenario=replace(served.scenario, name=name))

@@ -74,8 +74,8 @@ def svg(chart: Figure | Axes, alt: str) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    # Fixed points in place of the fraction digits nobody sees halve the size.
-    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
+    # Without the digits of coordinates that nobody sees it is half as large; text keeps its own.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), text)
     opening = f'<svg role="img" aria-label="{escape(alt)}"'
     return f"<div class='chart'>{text.replace('<svg', opening, 1)}</div>"
 

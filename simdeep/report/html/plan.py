@@ -79,7 +79,8 @@ def _answer(result: PlanResult) -> str:
     sure = "proved best" if result.found.proved else f"at most {result.gap:.1%} from the best"
     cells.append(("search", sure, f"of {result.candidates:,} candidates"))
     simulated = len(result.found.judged)
-    cells.append(("simulated", f"{simulated:,}", "the others ruled out by bounds"))
+    rest = "the others ruled out by bounds" if result.found.proved else "some were left open"
+    cells.append(("simulated", f"{simulated:,}", rest))
     return answer(cells)
 
 
@@ -116,8 +117,13 @@ def _command(result: PlanResult) -> str:
     words = [
         f"--set {shlex.quote(f'{k}={v}')}" for k, v in result.plans[0].choice.overrides().items()
     ]
-    command = " \\\n    ".join([f"simdeep report {shlex.quote(result.scenario.name)}", *words])
-    note = "<p class='note'>The first plan as values of a scenario:</p>"
+    command = " \\\n    ".join([f"simdeep run {shlex.quote(result.scenario.name)}", *words])
+    topology = result.plans[0].scenario.topology
+    note = (
+        "<p class='note'>The first plan as values of the scenario, on "
+        f"{escape(topology.name)} ({topology.gpus:,} GPUs); `simdeep plan --out` writes it as a "
+        "scenario file.</p>"
+    )
     return details("The first plan by itself", f"{note}<pre>{escape(command)}</pre>")
 
 

@@ -26,7 +26,7 @@ def from_config(
     """The transformer of a configuration on the shipped text, trained for some steps first."""
     from simdeep.validate.transformer.model import build, cross_entropy
     from simdeep.validate.transformer.text import Batches
-    from simdeep.validate.transformer.train import train
+    from simdeep.validate.transformer.training import train
 
     model = build(config, seed)
     if train_steps:

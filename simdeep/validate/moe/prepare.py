@@ -17,7 +17,7 @@ from simdeep.validate.moe.experts import time_experts, timed_experts
 from simdeep.validate.moe.rank import device_of, moe_blocks
 from simdeep.validate.transformer.model import MoETransformer, build
 from simdeep.validate.transformer.text import Batches
-from simdeep.validate.transformer.train import train
+from simdeep.validate.transformer.training import train
 
 _BIAS_RATE = 0.02
 """Of the gate's bias a step: V3's 0.001 is for many thousands of steps, here are few."""

@@ -72,12 +72,13 @@ class RuntimeCosts:
     """What a runtime takes beside computing, from a step of one rank on one process.
 
     `between_s` passes between two actions; `inside_s` is what an action of each kind takes longer
-    in the runtime than by itself; `fixed_s` comes once a step. Times of stand-in stages.
+    in the runtime than by itself; `before_s` and `after_s` come once a step.
     """
 
     between_s: float
     inside_s: Mapping[Kind, float]
-    fixed_s: float
+    before_s: float
+    after_s: float
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,14 @@ def _times(point: Point, calibration: Calibration, setup: Setup, draw: int) -> T
 
     own = point.schedule == OWN
     parts = ("optimizer",) if own or setup.emulate else END
-    late = Cost(calibration.late_s)
+    late = Cost(runtime.after_s + calibration.late_s)
     return Times(
         action=action,
         between_s=runtime.between_s,
         message_s=calibration.message_s,
         send_s=calibration.send_s,
         recv_s=calibration.recv_s,
-        start_s=runtime.fixed_s,
+        start_s=runtime.before_s,
         reduce_s=calibration.reduce_s if own else 0.0,
         end=tuple(
             sum((cost(rank, stage, part) for stage in stages for part in parts), late)

@@ -23,7 +23,7 @@ from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.pipeline.work import Work, emulated_work, real_work
 from simdeep.validate.runtime import RankRuntime
 from simdeep.validate.timing import Notes
-from simdeep.validate.transformer.train import make_optimizer
+from simdeep.validate.transformer.training import make_optimizer
 
 LEARNING_RATE = 1e-5
 """Small: the optimizer must take its time, not change the routing between repetitions."""

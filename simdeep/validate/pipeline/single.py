@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from simdeep.validate.computer import Computer
 from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
 from simdeep.validate.pipeline.calibration import END, Part, RuntimeCosts
 from simdeep.validate.pipeline.calm import Try
+from simdeep.validate.pipeline.measured import RankStep
 from simdeep.validate.pipeline.points import TORCH_CLASSES, Point, Setup
 from simdeep.validate.pipeline.ranks import LEARNING_RATE, pin
 from simdeep.validate.pipeline.torch_run import TorchRun
@@ -25,7 +27,7 @@ from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.pipeline.work import Work, emulated_work, real_work
 from simdeep.validate.runtime import RankRuntime
 from simdeep.validate.timing import Notes, Span, nothing
-from simdeep.validate.transformer.train import make_optimizer
+from simdeep.validate.transformer.training import make_optimizer
 
 IN_FLIGHT = 4
 """Micro-batches whose activations are held at once while stages are timed."""
@@ -33,9 +35,9 @@ IN_FLIGHT = 4
 PASSES: tuple[tuple[Kind, ...], ...] = (("F", "B"), ("F", "I", "W"))
 """A forward with either kind of backward."""
 
-_WARM_UP = 2
-_FEW, _MANY = 2, 6
-"""Micro-batches of the two steps whose difference is what more actions take."""
+_WARM_UP = 1
+_MICROBATCHES = 6
+"""Of the steps that show what a runtime takes."""
 
 _WAIT_S = 3e-3
 
@@ -192,57 +194,47 @@ def time_runtime(setup: Setup, schedule: str) -> RuntimeCosts:
     """What a schedule's runtime takes beside computing: steps of one rank, nothing to send.
 
     Between actions: with the real model, or with waits where those will stand for it, since a core
-    that has just computed something large, or slept, runs a runtime slower. Inside them: with
-    stand-in stages, whose actions take next to no time themselves.
+    that has just computed something large, or slept, runs a runtime slower. Inside and around them:
+    with stand-in stages, whose actions and gradients take next to no time themselves.
     """
-    small = emulated_work(setup, _MANY)
-    work = small if setup.emulate else real_work(setup, _MANY)
-    few, many = (_steps_of_one_rank(schedule, m, work) for m in (_FEW, _MANY))
-    between = (many.beside_s - few.beside_s) / (many.actions - few.actions)
-    inside = (
-        {}
-        if setup.emulate
-        else dict(_longer_inside(_steps_of_one_rank(schedule, _MANY, small).spans, small))
-    )
+    small = emulated_work(setup, _MICROBATCHES)
+    work = small if setup.emulate else real_work(setup, _MICROBATCHES)
+    steps = _steps_of_one_rank(schedule, small)
+    gaps = [
+        after.start - before.end
+        for step in _steps_of_one_rank(schedule, work)
+        for before, after in itertools.pairwise(step.spans)
+    ]
+    noted = [span for step in steps for span in step.spans]
     return RuntimeCosts(
-        between_s=max(0.0, between),
-        inside_s=inside,
-        fixed_s=max(0.0, few.beside_s - max(0.0, between) * few.actions),
+        between_s=statistics.median(gaps),
+        inside_s={} if setup.emulate else dict(_longer_inside(noted, small)),
+        before_s=statistics.median(step.spans[0].start - step.start for step in steps),
+        after_s=statistics.median(step.end - step.spans[-1].end for step in steps),
     )
 
 
-class _Steps(NamedTuple):
-    """Steps of one rank: seconds of one outside of its actions (median), and all the spans."""
-
-    beside_s: float
-    actions: int
-    spans: list[Span]
-
-
-def _steps_of_one_rank(schedule: str, microbatches: int, work: Work) -> _Steps:
+def _steps_of_one_rank(schedule: str, work: Work) -> list[RankStep]:
     """The schedule's runtime on one rank. That of DualPipe, which needs two, runs any table."""
     waits = {(kind, stage): (_WAIT_S,) for kind in KINDS for stage in (0, 1)}
     notes = Notes(waits if work.setup.emulate else None)
     run: _Step
     if schedule in TORCH_CLASSES:
-        run = TorchRun(Point(schedule, 1, microbatches), 0, work, notes)
+        run = TorchRun(Point(schedule, 1, _MICROBATCHES), 0, work, notes)
     else:
-        table = build_table("zb1p", 1, microbatches)
-        inputs, targets = work.inputs[:microbatches], work.targets[:microbatches]
-        computer = Computer({0: work.stage(0, 1)}, 1, inputs, targets, work.loss, notes)
+        table = build_table("zb1p", 1, _MICROBATCHES)
+        stages = {0: work.stage(0, 1)}
+        computer = Computer(stages, 1, work.inputs, work.targets, work.loss, notes)
         run = RankRuntime(table, 0, computer, lambda: torch.empty(work.shape))
-    beside, noted = [], []
-    for repeat in range(_WARM_UP + 4):
+    steps = []
+    for _ in range(_WARM_UP + 3):
         gc.collect()
         notes.take()
         start = time.perf_counter()
         run.step()
-        whole = time.perf_counter() - start
-        spans = notes.take()
-        if repeat >= _WARM_UP:
-            beside.append(whole - sum(span.end - span.start for span in spans))
-            noted += spans
-    return _Steps(statistics.median(beside), len(spans), noted)
+        end = time.perf_counter()
+        steps.append(RankStep(start, end, tuple(notes.take())))
+    return steps[_WARM_UP:]
 
 
 def _longer_inside(spans: Sequence[Span], work: Work) -> Iterator[tuple[Kind, float]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simdeep.validate.transformer.split import layers_of_stage, stage_problems
     from simdeep.validate.transformer.stages import Stage
     from simdeep.validate.transformer.text import Batches, load_text
-    from simdeep.validate.transformer.train import train
+    from simdeep.validate.transformer.training import train
 
 __all__ = [
     "Batches",
@@ -36,7 +36,7 @@ _HOMES = {
     "split": ("layers_of_stage", "stage_problems"),
     "stages": ("Stage",),
     "text": ("Batches", "load_text"),
-    "train": ("train",),
+    "training": ("train",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
