@@ -54,8 +54,7 @@ def claims(found: dict[str, Any]) -> list[Claim]:
         bound = 60 if gpus > 256 else 8
         made.append(Claim(f"simulate, all {gpus:,} GPUs", seconds, bound, False, "s"))
         made.append(Claim(f"memory, all {gpus:,} GPUs", row["peak_gib"], 12, False, "GiB"))
-    if found["sweep"] is not None:
-        row = found["sweep"]
+    if row := found.get("sweep"):
         made += [
             Claim(f"sweep, {row['points']:,} points, 2 workers", row["speed_up"], 1.8, True, "x"),
             Claim("rerun of the finished sweep", row["rerun_s"], 2, False, "s"),

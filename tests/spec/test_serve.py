@@ -40,7 +40,9 @@ def test_resolved_reads_back_as_the_same_scenario(name, tmp_path):
 
 
 def test_values_and_defaults():
-    s = load_scenario("dsv3-serve-h800", {"slo.ttft": "1500ms", "traffic.rate": "6000/min"})
+    s = load_scenario(
+        "dsv3-serve-h800", {"slo.ttft": "1500ms", "slo.tpot": "60ms", "traffic.rate": "6000/min"}
+    )
     assert isinstance(s, ServeScenario)
     assert s.slo.ttft == pytest.approx(1.5)
     assert s.slo.tpot == pytest.approx(0.06)
