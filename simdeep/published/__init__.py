@@ -10,9 +10,10 @@ How it goes, a module each:
 - `predict`: simulates it: seconds of a step, peak memory. `rates`: bubble rates by replay.
 - `score`, `targets`: errors by run, family and half; what must hold on the test half.
 - `run`: all of it on two processes; `files`, `chart`: what `--out` writes.
-- `kernels`, `curves`: make `data/calibration/{a100,b200,gb200,gb300,h100-*}.yaml` from tables of
-  published kernel times (`data/traces`). `fit`: fits the factors of `data/published/fitted.yaml` and
-  the frameworks' numbers on the fit half alone. `report`: makes `reports/fidelity.html`.
+- `kernels`, `curves`: make `data/calibration/{a100,b200,gb200,gb300,h100-*}.yaml` from tables
+  of published kernel times (`data/traces`). `fit`: fits the factors of
+  `data/published/fitted.yaml` and the frameworks' numbers on the fit half alone.
+- `report`: makes `reports/fidelity.html`.
 
 To improve a family: run `simdeep validate published --family NAME`, look for what its errors go
 with (batch, tensor parallel degree, width, nodes), and add the effect to the simulator (a kernel in

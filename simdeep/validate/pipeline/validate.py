@@ -22,6 +22,10 @@ from simdeep.validate.torch_extra import require_torch
 from simdeep.validate.transformer.config import read_config
 
 
+_EMULATED_TURNS = 2
+"""Of the calibration: waits of any length would do, these are to be about right."""
+
+
 def validate_pipeline(
     points: Sequence[Point],
     setup: Setup,
@@ -95,7 +99,7 @@ def _emulated(
     ranks = points[0].ranks
     say(f"{ranks} ranks: calibrating on a single process")
     with tempfile.TemporaryDirectory(prefix="simdeep-") as folder:
-        turns = Turns(Path(folder), setup.turns, singles=1, ranks=0)
+        turns = Turns(Path(folder), _EMULATED_TURNS, singles=1, ranks=0)
         with ThreadPoolExecutor(1) as pool:
             timed = start_timing(points, setup, turns, pool, timeout_s)
             _finish(timed, turns)
