@@ -110,8 +110,8 @@ def _of_training(scenario: Scenario, flags: Flags) -> Setting:
         ep=layout.ep,
         tokens=max(1, train.mbs * train.seq_len // (layout.cp * layout.tp)),
         comm_sms=train.comm_sms or AllToAllFields().comm_sms,
-        # Of the sixteen-bit formats the bytes are the same, of the eight-bit ones too.
-        dtype="bf16" if train.precision in ("bf16", "fp16") else "fp8",
+        # As in the step itself: other formats than DeepSeek's dispatch in 16 bits.
+        dtype="fp8" if train.precision == "fp8" else "bf16",
         seed=scenario.simulate.seed,
     )
     model = _choose(load_model, "model", flags.model, scenario.model)
