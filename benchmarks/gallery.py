@@ -1,6 +1,6 @@
 """The gallery in `reports/`: shipped scenarios, each with its command, its figures and its chart.
 
-    python -m benchmarks.gallery                 makes reports/gallery.md, .json and the pictures
+    python -m benchmarks.gallery [NAME]...       makes reports/gallery.md, .json and the pictures
     python -m benchmarks.gallery --check [NAME]  runs the commands again and compares the figures
 
 Figures are read from what the commands print with `--json`; `--check` compares them to a part in a
@@ -226,11 +226,29 @@ def drifts(entry: Entry, now: dict[str, float], before: dict[str, float]) -> Ite
             yield f"{entry.name}: {label} was {a}, is {b} ({shown(entry)})"
 
 
-def make() -> None:
-    """Run everything and write the gallery."""
+def make(names: Sequence[str]) -> None:
+    """Run everything, or the entries named, and write the gallery with what was there of others."""
     PICTURES.mkdir(parents=True, exist_ok=True)
+    numbers = REPORTS / "gallery.json"
     kept: dict[str, dict[str, float]] = {}
-    page = [
+    if names and numbers.exists():
+        kept = json.loads(numbers.read_text(encoding="utf-8"))
+    for entry in GALLERY:
+        if names and entry.name not in names:
+            continue
+        print(shown(entry), file=sys.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out"
+            kept[entry.name] = figures(entry, run(entry, out))
+            for chart in entry.charts:
+                shutil.copy(out / chart, PICTURES / f"{entry.name}-{chart}")
+    numbers.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (REPORTS / "gallery.md").write_text(page(kept), encoding="utf-8")
+
+
+def page(kept: dict[str, dict[str, float]]) -> str:
+    """The gallery as Markdown: every entry that was run, with its command."""
+    lines = [
         "# Gallery",
         "",
         "Made by `python -m benchmarks.gallery` from the shipped scenarios; CI runs quick commands",
@@ -238,21 +256,16 @@ def make() -> None:
         "",
     ]
     for entry in GALLERY:
-        print(shown(entry), file=sys.stderr)
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "out"
-            kept[entry.name] = figures(entry, run(entry, out))
-            page += [f"## {entry.title}", "", entry.about, "", f"    {shown(entry)} --out out", ""]
-            if kept[entry.name]:
-                page += ["| figure | value |", "|---|---|"]
-                page += [f"| {label} | {value:,.6g} |" for label, value in kept[entry.name].items()]
-                page.append("")
-            for chart in entry.charts:
-                shutil.copy(out / chart, PICTURES / f"{entry.name}-{chart}")
-                page += [f"![{entry.title}: {chart}](gallery/{entry.name}-{chart})", ""]
-    (REPORTS / "gallery.md").write_text("\n".join(page), encoding="utf-8")
-    text = json.dumps(kept, indent=2, sort_keys=True) + "\n"
-    (REPORTS / "gallery.json").write_text(text, encoding="utf-8")
+        if entry.name not in kept:
+            continue
+        lines += [f"## {entry.title}", "", entry.about, "", f"    {shown(entry)} --out out", ""]
+        if kept[entry.name]:
+            lines += ["| figure | value |", "|---|---|"]
+            lines += [f"| {label} | {value:,.6g} |" for label, value in kept[entry.name].items()]
+            lines.append("")
+        for chart in entry.charts:
+            lines += [f"![{entry.title}: {chart}](gallery/{entry.name}-{chart})", ""]
+    return "\n".join(lines)
 
 
 def check(names: Sequence[str]) -> int:
@@ -267,4 +280,4 @@ def check(names: Sequence[str]) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--check"]:
         sys.exit(1 if check(sys.argv[2:]) else 0)
-    make()
+    make(sys.argv[1:])

@@ -325,11 +325,7 @@ SOURCES: Final[tuple[Source, ...]] = (
     ),
     *(
         Source(name=name, gpu=gpu, text="the H800's", collective=_AS_H800)
-        for name, gpu in (
-            ("h100-published", "h100"),
-            ("h100-2023", "h100"),
-            ("h100-96g", "h100-96g"),
-        )
+        for name, gpu in (("h100-2023", "h100"), ("h100-96g", "h100-96g"))
     ),
     *(
         Source(
