@@ -1,15 +1,16 @@
 """Lowers what the ranks' runtimes do to a program of the engine, priced with measured times.
 
 All processes are on one machine, which is the engine's one rank: each has a stream with its
-actions, the runtime's own time between them and its waits, and one for each peer it sends to. What
-an action takes longer beside others is the part of it that they share (the engine's rule 3). A
-message runs from when both its ends are open, as long as it was measured.
+actions, the runtime's own time between them and its waits, and one for each way its messages go.
+What an action takes longer beside others is the part of it that they share (the engine's rule 3).
+A message runs from when both its ends are open, as long as it was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,16 +106,28 @@ class Lowered:
         ]
 
 
+class _Way(NamedTuple):
+    """What messages take one after the other; those of other stages may overtake them."""
+
+    source: int
+    target: int
+    gradient: bool
+    stage: int
+
+
+def _way(message: Message) -> _Way:
+    return _Way(message.source, message.target, message.slot.gradient, message.slot.stage)
+
+
 def lower(table: Table, times: Times) -> Lowered:
     """The program of a table in the runtime that executes it."""
     draft = _Draft()
     ops = operations(table)
     sent = [op.message for row in ops for op in row if op.what == "send" and op.message]
-    ways = dict.fromkeys((message.source, message.target) for message in sent)
-    streams = {way: table.n_ranks + i for i, way in enumerate(ways)}
+    ways = list(dict.fromkeys(map(_way, sent)))
     transfers = {
         message: draft.add(
-            streams[message.source, message.target],
+            table.n_ranks + ways.index(_way(message)),
             Kind.TRANSFER,
             "message",
             Cost(times.message_s),
@@ -128,7 +141,7 @@ def lower(table: Table, times: Times) -> Lowered:
             draft.add(rank, Kind.TRANSFER, "copies", Cost(times.reduce_s), group=0)
         draft.add(rank, Kind.COMPUTE, "end", times.end[rank])
     names = (f"rank {rank}" for rank in range(table.n_ranks))
-    links = (f"{source} to {target}" for source, target in ways)
+    links = (f"{way.source} to {way.target}, stage {way.stage}" for way in ways)
     return Lowered(_priced(draft, (*names, *links)), rows, acts)
 
 

@@ -36,7 +36,7 @@ PASSES: tuple[tuple[Kind, ...], ...] = (("F", "B"), ("F", "I", "W"))
 """A forward with either kind of backward."""
 
 _WARM_UP = 1
-_MICROBATCHES = 6
+_MICROBATCHES = 4
 """Of the steps that show what a runtime takes."""
 
 _WAIT_S = 3e-3
