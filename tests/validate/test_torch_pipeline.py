@@ -123,26 +123,6 @@ def test_calibration_knows_every_stage_on_its_core(everything):
     assert calibration.reduce_s > 0
 
 
-def test_emulated_ranks_are_predicted(tmp_path):
-    """Four ranks on two cores: waits instead of computing, messages are real."""
-    shown = json.loads(
-        run(
-            *("--emulate", "--ranks", 4, "-m", 8, "--schedules", "1f1b,dualpipe", "--layers", 4),
-            *("--tokens", 64, "--turns", 4, "--tolerance", 3, "--json", "--out", tmp_path / "out"),
-        ).stdout
-    )
-    assert shown["emulated"] is True
-    assert shown["gradients_equal"] is None
-    assert shown["median_error"] <= 0.03
-    assert shown["agrees"] is True
-    assert {f.name for f in (tmp_path / "out").iterdir()} == {
-        *("result.json", "predicted_measured.png", "gantt.png")
-    }
-
-
-# --- how it ends
-
-
 def test_a_killed_rank_ends_everything_with_its_name():
     killed = []
 
