@@ -213,10 +213,12 @@ def test_the_order_of_pairs():
     assert order([1.0, 2.0], [1.0, 1.0]).share == 1.0
 
 
-def test_calm_turns_are_kept_or_the_calmer_half():
-    assert calm_turns([0.1, 2.0, 0.3, 0.4], [0.2, 0.1, 1.5, 0.0]) == [0, 3]
-    assert calm_turns([0.1, 0.2, 0.3]) == [0, 1, 2]
+def test_calm_turns_are_kept_or_the_least_disturbed_ones():
+    assert calm_turns([0.1, 2.0, 0.3, 0.4, 0.5], [0.2, 0.1, 1.5, 0.0, 0.9]) == [0, 3, 4]
+    assert calm_turns([0.1, 0.2, 0.3, 0.4]) == [0, 1, 2, 3]
     assert calm_turns([5.0, 4.0, 0.5, 6.0, 3.0]) == [1, 2, 4]
+    assert calm_turns([float(i) for i in range(2, 14)]) == [0, 1, 2, 3]
+    assert calm_turns([5.0, 4.0]) == [0, 1]
 
 
 def test_signs_of_disturbance():

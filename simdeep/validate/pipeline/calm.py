@@ -21,6 +21,9 @@ cores are threads of one core, its units."""
 SLOW = 0.1
 """Share by which the fixed piece of work may take longer than at its fastest."""
 
+FEWEST = 3
+"""Turns that a median is taken of, however disturbed they are."""
+
 T = TypeVar("T")
 
 
@@ -46,11 +49,12 @@ def disturbances(tries: Sequence[Try[T]]) -> list[float]:
 
 
 def calm_turns(*disturbed: Sequence[float]) -> list[int]:
-    """The turns that are undisturbed in every list, or the less disturbed half if those are fewer.
+    """The turns that are undisturbed in every list; if those are fewer, the least disturbed third.
 
-    Each list has one entry a turn; a turn is as disturbed as in the list where it is most.
+    At least `FEWEST` of them, where there are as many. Each list has one entry a turn; a turn is as
+    disturbed as in the list where it is most.
     """
     worst = [max(of_turn) for of_turn in zip(*disturbed, strict=True)]
     calm = sum(share <= 1.0 for share in worst)
-    wanted = max(calm, (len(worst) + 1) // 2)
+    wanted = max(calm, FEWEST, -(-len(worst) // 3))
     return sorted(sorted(range(len(worst)), key=lambda i: (worst[i], i))[:wanted])
