@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import JsonOption, OutOption, QuietOption, SetOption, Source
 from simdeep.errors import InputError, Problem
 
@@ -101,7 +102,6 @@ def alltoall(
     from simdeep.report.alltoall_files import FILES, write_alltoall
     from simdeep.report.alltoall_json import alltoall_json
     from simdeep.report.alltoall_tables import alltoall_tables
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
 
     flags = Flags(
@@ -121,7 +121,7 @@ def alltoall(
         seed=seed,
     )
     overrides = Source.of(scenario or "", sets).overrides
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    folder = out_folder(out, FILES)
     with _flagged(scenario, flags), progress(quiet) as bar:
         setting = read_setting(scenario, overrides, flags)
         with folder as files:
@@ -134,8 +134,7 @@ def alltoall(
             document = alltoall_json(outcomes)
             if files is not None:
                 document = write_alltoall(files, outcomes, document, bar.stage)
-    if out is not None and files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(alltoall_tables(outcomes)))
 
 

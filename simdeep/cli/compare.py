@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from simdeep.cli.comparison import (
 )
 from simdeep.cli.console import Progress, answer, note, progress, render
 from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import (
     EngineOption,
     JsonOption,
@@ -26,6 +26,7 @@ from simdeep.cli.options import (
     ScenarioArgument,
     SetOption,
     Source,
+    words,
 )
 from simdeep.errors import InputError, Problem
 
@@ -52,19 +53,17 @@ def compare(
     A schedule that cannot have the scenario's layout.vpp gets its own number of stages a rank.
     Exit code 3 if none of them fits into GPU memory.
     """
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
 
     source = Source.of(scenario, sets, engine)
     names = _names(schedules)
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    folder = out_folder(out, FILES)
     with progress(quiet) as bar, folder as files:
         rows = _rows(source, names, bar)
         document = comparison_json(rows)
         if files is not None:
             write_comparison(files, source, rows, document, bar)
-    if files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(comparison_tables(rows)))
     if not any(result.memory.fits for result in results(rows)):
         note("None of the schedules fits; `simdeep run` says what to change.")
@@ -79,7 +78,7 @@ def _names(text: str) -> tuple[str, ...]:
     if text.strip().lower() == "all":
         return tuple(SCHEDULE_RULES)
     names, problems = [], []
-    for name in filter(None, (part.strip() for part in text.split(","))):
+    for name in words(text):
         try:
             names.append(find_schedule(name).name)
         except InputError as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import JsonOption, OutOption, QuietOption
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def measure(
     `simdeep alltoall --routing DIR/routing.npz`.
     """
     from simdeep.program.routing import write_trace
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.validate.hooks.device import using
     from simdeep.validate.hooks.file import read_measurement, to_plain, write_measurement
@@ -82,7 +81,7 @@ def measure(
     from simdeep.validate.torch_extra import require_torch
 
     require_torch()
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    folder = out_folder(out, FILES)
     with folder as files, using(device, threads) as here, progress(quiet) as bar:
         before = None if baseline is None else read_measurement(baseline, here)
         bar.stage("building the model")
@@ -99,8 +98,7 @@ def measure(
             files.write(COMPONENTS, lambda path: write_measurement(path, found))
             if (routing := found.routing) is not None:
                 files.write(ROUTING, lambda path: write_trace(path, routing))
-    if out is not None and files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(to_plain(found)) if as_json else render(_tables(found, before)))
 
 

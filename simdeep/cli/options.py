@@ -88,3 +88,8 @@ class Source:
 
         more = {key.replace("__", "."): value for key, value in changes.items()}
         return load_training(self.path, {**self.overrides, **more})
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The parts of `a,b,c` without blanks around them; empty parts left out."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import (
     JsonOption,
     OutOption,
@@ -20,6 +18,7 @@ from simdeep.cli.options import (
     ScenarioArgument,
     SetOption,
     Source,
+    words,
 )
 from simdeep.errors import InputError, Problem
 
@@ -82,15 +81,14 @@ def plan(
     from simdeep.planner.clusters import clusters_of
     from simdeep.planner.launch import launch_arguments
     from simdeep.planner.plan import make_plan
-    from simdeep.report.output import OutputFolder
     from simdeep.report.plan_json import plan_json
     from simdeep.report.plan_tables import plan_tables
     from simdeep.report.result_json import to_json
 
     loaded = Source.of(scenario, sets).load()
     limits = _limits(max_usd, deadline, loaded.goal.tokens)
-    clusters = clusters_of(loaded, _words(gpu), _numbers(gpus, loaded))
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    clusters = clusters_of(loaded, words(gpu or ""), _numbers(gpus, loaded))
+    folder = out_folder(out, FILES)
     with progress(quiet) as bar, folder as files:
 
         def stage(text: str) -> Callable[[int, int], None] | None:
@@ -105,8 +103,7 @@ def plan(
         if files is not None:
             bar.stage("drawing")
             _write(files, result, to_json(document), text)
-    if files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(plan_tables(result, text)))
     if not result.plans:
         raise typer.Exit(DOES_NOT_FIT)
@@ -130,17 +127,13 @@ def _limits(max_usd: float | None, deadline: str | None, tokens: float | None) -
     return Limits(max_usd, seconds)
 
 
-def _words(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
-
-
 def _numbers(text: str | None, scenario: Scenario) -> tuple[int, ...]:
     from simdeep.planner.space import plan_fields
 
     if text is None:
         return tuple(plan_fields(scenario).gpus or ())
     problems, found = [], []
-    for word in _words(text):
+    for word in words(text):
         if word.isdigit() and int(word) > 0:
             found.append(int(word))
         else:
@@ -161,20 +154,12 @@ def _jobs(jobs: int | None) -> int:
 def _counted(
     report: Callable[[int, int], None] | None, quiet: bool
 ) -> Callable[[int, int], None] | None:
-    """Counts simulations on a bar; without a terminal, in a line every ten seconds."""
+    """Counts simulations on a bar; without a terminal, in a line now and then."""
     if report is not None or quiet:
         return report
-    began = said = time.monotonic()
+    from simdeep.cli.counted import Told
 
-    def line(done: int, of: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said >= 10 and done:
-            said = now
-            left = (now - began) / done * (of - done)
-            print(f"{done} of at most {of} simulated, about {left:.0f} s left", file=sys.stderr)
-
-    return line
+    return Told(quiet, "simulations at most")
 
 
 def _write(files: OutputFolder, result: PlanResult, document: str, launch: str | None) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import (
     JsonOption,
     OutOption,
@@ -53,13 +53,12 @@ def plan_schedule(
     from simdeep.autoschedule import plan_stages
     from simdeep.cli.plan_schedule_text import plan_json, plan_tables
     from simdeep.errors import InputError
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
 
     source = Source.of(scenario, sets)
     loaded = source.load()
     limit = None if memory is None else memory * 2**30
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    folder = out_folder(out, FILES)
     with progress(quiet) as bar, folder as files:
         machine = api.machine_of(loaded)
         jitter = api.jitter_of(loaded, machine)
@@ -72,8 +71,7 @@ def plan_schedule(
         if files is not None:
             bar.stage("drawing the pipeline")
             _write(files, plan, to_json(document))
-    if files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(plan_tables(plan, stages)))
     if plan.best is None:
         raise typer.Exit(DOES_NOT_FIT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 
 from simdeep.cli.console import Progress, answer, note, progress, render
 from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import (
     EngineOption,
     JsonOption,
@@ -57,11 +57,11 @@ def _run_training(
     source: Source, loaded: Scenario, as_json: bool, out: Path | None, quiet: bool
 ) -> None:
     from simdeep.api import simulate
-    from simdeep.report.output import RUN_FILES, OutputFolder, write_run
+    from simdeep.report.output import RUN_FILES, write_run
     from simdeep.report.result_json import result_json, to_json
     from simdeep.report.tables import report
 
-    folder = nullcontext(None) if out is None else OutputFolder(out, RUN_FILES)
+    folder = out_folder(out, RUN_FILES)
     with progress(quiet) as bar, folder as files:
         result = simulate(loaded, bar.tasks("simulating"))
         effects = _effects(loaded, bar)
@@ -72,8 +72,7 @@ def _run_training(
 
             curve = bubble_curve(source, result, bar) if loaded.simulate.fold else None
             write_run(files, result, document, curve, bar.stage)
-    if out is not None and files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(report(result, effects, faults)))
     if loaded.kind == "train" and not result.memory.fits:
         from simdeep.cli.advice import advice

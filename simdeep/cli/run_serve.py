@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 
 from simdeep.cli.console import answer, note, progress, render
 from simdeep.cli.faults import DOES_NOT_FIT
+from simdeep.cli.files import out_folder, say_written
 
 if TYPE_CHECKING:
     from simdeep.spec.serve import ServeScenario
@@ -24,12 +24,12 @@ def run_serve(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: b
 
 
 def _run_iterations(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: bool) -> None:
-    from simdeep.report.output import OutputFolder, scenario_text
+    from simdeep.report.output import scenario_text
     from simdeep.report.result_json import to_json
     from simdeep.report.serving_iteration import iterations_json, iterations_report, looked_at
 
     names = ("scenario.yaml", "result.json")
-    folder = nullcontext(None) if out is None else OutputFolder(out, names)
+    folder = out_folder(out, names)
     with progress(quiet) as bar, folder as files:
         bar.stage("simulating an iteration")
         found = looked_at(scenario)
@@ -37,27 +37,24 @@ def _run_iterations(scenario: ServeScenario, as_json: bool, out: Path | None, qu
         if files is not None:
             files.write_text(names[0], scenario_text(scenario.name, scenario.resolved()))
             files.write_text(names[1], to_json(document))
-    if out is not None and files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(iterations_report(found)))
 
 
 def _run_requests(scenario: ServeScenario, as_json: bool, out: Path | None, quiet: bool) -> None:
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.report.serving_files import SERVE_FILES, write_serving
     from simdeep.report.serving_json import serving_json
     from simdeep.report.serving_summary import serving_report
     from simdeep.serving.simulate import simulate_serving
 
-    folder = nullcontext(None) if out is None else OutputFolder(out, SERVE_FILES)
+    folder = out_folder(out, SERVE_FILES)
     with progress(quiet) as bar, folder as files:
         result = simulate_serving(scenario, bar.tasks("simulating requests"))
         document = serving_json(result)
         if files is not None:
             write_serving(files, result, document, bar.stage)
-    if out is not None and files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(serving_report(result)))
     if not result.meets_slo:
         share, slo = result.figures.slo_attainment or 0.0, scenario.slo

@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from simdeep.cli.console import WIDTH, console
+from simdeep.cli.options import words
 from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def read_costs(text: str) -> dict[str, float]:
     """
     found = {"f": 1.0, "i": 1.0, "w": 1.0, "p2p": 0.0}
     problems = []
-    for item in filter(None, (part.strip() for part in text.split(","))):
+    for item in words(text):
         name, _, value = (part.strip() for part in item.partition("="))
         try:
             number = float(value)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import DOES_NOT_FIT, guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import (
     JsonOption,
     OutOption,
@@ -18,6 +18,7 @@ from simdeep.cli.options import (
     ScenarioArgument,
     SetOption,
     Source,
+    words,
 )
 from simdeep.errors import InputError, Problem
 
@@ -78,7 +79,6 @@ def size(
 
     Exit code 3 if nothing meets the goal; the answer then names the nearest and what it misses by.
     """
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.report.sizing_json import sizing_json
     from simdeep.report.sizing_tables import sizing_tables
@@ -89,9 +89,9 @@ def size(
 
     loaded = _load(Source.of(scenario, sets))
     goal, scenarios = _all_problems(
-        lambda: read_goal(loaded, slo, rate, gpus), lambda: scenarios_on(loaded, _words(gpu))
+        lambda: read_goal(loaded, slo, rate, gpus), lambda: scenarios_on(loaded, _types(gpu))
     )
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    folder = out_folder(out, FILES)
     with progress(quiet) as bar, folder as files:
         result = find(scenarios, goal, bar.tasks)
         text = None
@@ -101,8 +101,7 @@ def size(
         if files is not None:
             bar.stage("drawing")
             _write(files, result, to_json(document), text)
-    if files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(sizing_tables(result, text)))
     if result.winner is None:
         raise typer.Exit(DOES_NOT_FIT)
@@ -133,13 +132,13 @@ def _all_problems(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B
     return found[0], found[1]
 
 
-def _words(text: str | None) -> tuple[str, ...]:
+def _types(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    words = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not words:
+    found = words(text)
+    if not found:
         raise InputError([Problem("--gpu", "", "is empty; name GPU types, as h800,h200")])
-    return words
+    return found
 
 
 def _write(files: OutputFolder, result: SizeResult, document: str, launch: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ from typer.core import TyperGroup
 
 from simdeep.cli.console import answer, note, render
 from simdeep.cli.faults import DOES_NOT_FIT, FAULT, guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import (
     EngineOption,
     JsonOption,
@@ -111,6 +111,7 @@ def run(
     """
     from simdeep.sweep.axes import count_points, merged, parse_shard, parse_vary
     from simdeep.sweep.backends import Workers, local_cores
+    from simdeep.sweep.files import FILES, write_sweep
     from simdeep.sweep.plan import Plan, own_sweep
     from simdeep.sweep.store import Store
 
@@ -125,17 +126,13 @@ def run(
     plan = Plan(source.path, source.overrides, axes)
     path = _store_path(store, out, plan, number, shards)
     points = plan.points(number, shards)
-    folder = nullcontext(None) if out is None else _folder(out)
-    with folder as files:
+    with out_folder(out, FILES) as files:
         with Store(path) as kept:
             swept = _swept(plan, points, kept, workers, quiet)
         if files is not None:
-            from simdeep.sweep.files import write_sweep
-
             write_sweep(files, swept, path, section)
     _answer(swept, path, as_json)
-    if files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     _leave(swept, quiet)
 
 
@@ -159,15 +156,8 @@ def _store_path(store: Path | None, out: Path | None, plan: Plan, number: int, s
     return Path(f"{plan.name}.sweep{part}.jsonl") if out is None else out / f"sweep{part}.jsonl"
 
 
-def _folder(out: Path) -> Any:
-    from simdeep.report.output import OutputFolder
-    from simdeep.sweep.files import FILES
-
-    return OutputFolder(out, FILES)
-
-
 def _swept(plan: Plan, points: Any, kept: Any, workers: Any, quiet: bool) -> Swept:
-    from simdeep.cli.sweep_progress import Told
+    from simdeep.cli.counted import Told
     from simdeep.sweep.run import sweep
 
     missing = sum(point.key not in kept.rows for point in points)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from simdeep.cli.console import answer, note, progress, render, write_file
 from simdeep.cli.faults import guarded
+from simdeep.cli.files import out_folder
 from simdeep.cli.options import (
     EngineOption,
     JsonOption,
@@ -135,12 +135,11 @@ TraceArgument = Annotated[
 @guarded
 def import_(file: TraceArgument, as_json: JsonOption = False, out: OutOption = None) -> None:
     """Read a trace: time by rank, kind and phase, overlap and exposed communication."""
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.traces import read_trace
     from simdeep.traces.tables import trace_json, trace_tables
 
-    folder = nullcontext(None) if out is None else OutputFolder(out, IMPORT_FILES)
+    folder = out_folder(out, IMPORT_FILES)
     with folder as files:
         trace = read_trace(file)
         document = trace_json(trace)
@@ -164,12 +163,11 @@ def diff(
     """Put two timelines side by side, phase by phase; with --out also as charts."""
     from simdeep.report import charts
     from simdeep.report.charts.trace_diff import phase_lengths, trace_lanes
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.traces import compare
     from simdeep.traces.tables import diff_json, diff_tables
 
-    folder = nullcontext(None) if out is None else OutputFolder(out, DIFF_FILES)
+    folder = out_folder(out, DIFF_FILES)
     with folder as files:
         found = compare(_trace(a), _trace(b))
         document = diff_json(found)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simdeep.cli.console import answer, note, progress, render
+from simdeep.cli.console import answer, progress, render
 from simdeep.cli.faults import guarded
+from simdeep.cli.files import out_folder, say_written
 from simdeep.cli.options import JsonOption, OutOption, QuietOption
 from simdeep.errors import InputError, Problem
 
@@ -78,7 +78,6 @@ def moe(
 
     from simdeep.program.routing import write_trace
     from simdeep.report.charts.canvas import save
-    from simdeep.report.output import OutputFolder
     from simdeep.report.result_json import to_json
     from simdeep.validate.moe import Case, validate_moe
     from simdeep.validate.moe.document import to_document, to_markdown
@@ -94,7 +93,7 @@ def moe(
         backend=backend.value,
         timeout_s=timeout,
     )
-    folder = nullcontext(None) if out is None else OutputFolder(out, FILES)
+    folder = out_folder(out, FILES)
     with folder as files, progress(quiet) as bar:
         outcome = validate_moe(case, bar.stage)
         document = to_document(outcome, tolerance)
@@ -104,8 +103,7 @@ def moe(
             files.write("moe.png", partial(save, _chart(outcome)))
             most = max(outcome.points, key=lambda point: point.tokens)
             files.write("routing.npz", lambda path: write_trace(path, most.routing))
-    if out is not None and files is not None and not quiet:
-        note(f"Wrote {', '.join(files.written)} into {out}.")
+    say_written(files, quiet)
     answer(to_json(document) if as_json else render(_tables(outcome, tolerance)))
     if not outcome.agrees(tolerance):
         raise typer.Exit(DISAGREES)

@@ -1,4 +1,4 @@
-"""Progress of a sweep on stderr with the time left: a line that changes, or one now and then."""
+"""Counted progress on stderr with the time left: a line that changes, or one now and then."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _EVERY_S = 10.0
 
 
 class Told:
-    """Told of progress by `sweep`; says it unless quiet."""
+    """Told of progress; says it unless quiet. `what` is counted."""
 
-    def __init__(self, quiet: bool):
+    def __init__(self, quiet: bool, what: str = "points"):
         self._quiet = quiet
+        self._what = what
         self._terminal = not quiet and sys.stderr.isatty()
         self._start = time.monotonic()
         self._first: tuple[float, int] | None = None
@@ -41,7 +42,7 @@ class Told:
         if self._quiet or (not self._terminal and now - self._last < _EVERY_S):
             return
         self._last = now
-        text = f"{done:,} of {total:,} points, {self._left(now, done, total)}"
+        text = f"{done:,} of {total:,} {self._what}, {self._left(now, done, total)}"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[2K{text}")
             sys.stderr.flush()
