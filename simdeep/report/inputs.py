@@ -140,12 +140,9 @@ def _routing(scenario: Scenario) -> Input:
         return Input("routing", "balanced: every expert gets the same", "scenario")
     if routing.kind == "recorded":
         return Input("routing", f"recorded: {routing.file}", "file")
-    from simdeep.spec.resources import find_resource
-    from simdeep.spec.scenario import DEFAULT_SKEW
-    from simdeep.spec.yamlio import load_document
+    from simdeep.spec.skew import DEFAULT_SKEW, default_skew
 
-    measured = load_document(find_resource("routing", DEFAULT_SKEW)).data["value"]
-    source = f"measured: {DEFAULT_SKEW}" if routing.skew == float(measured) else "scenario"
+    source = f"measured: {DEFAULT_SKEW}" if routing.skew == default_skew().value else "scenario"
     text = f"gate with skew {routing.skew}, {routing.draws} draws, seed {scenario.simulate.seed}"
     return Input("routing", text, source)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from functools import cache
+import hashlib
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -78,3 +79,14 @@ def _not_found(kind: ResourceKind, text: str, path: Path, siblings: list[str]) -
         return f"{text!r} is no shipped {what} and no file; did you mean {near!r}?"
     names = ", ".join(catalogue(kind)) or "none"
     return f"{text!r} is no shipped {what} and no file; shipped: {names}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex; read again only when the file has changed."""
+    state = path.stat()
+    return _digest_of(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _digest_of(path: Path, *state: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,7 +18,8 @@ from simdeep.spec.fault_schema import Fault, Reliability
 from simdeep.spec.faults import read_faults, with_faults, without_faults
 from simdeep.spec.layout import Layout, StageSpec, auto_stages, stages_from_counts
 from simdeep.spec.model import Model, load_model, model_catalogue
-from simdeep.spec.resources import ResourceKind, catalogue, find_resource, nearest
+from simdeep.spec.resolver import Resolver
+from simdeep.spec.resources import ResourceKind, catalogue, file_digest, find_resource, nearest
 from simdeep.spec.scenario_checks import check_scenario, derive_dp
 from simdeep.spec.scenario_schema import (
     SCENARIO_KINDS,
@@ -33,6 +34,7 @@ from simdeep.spec.scenario_schema import (
 )
 from simdeep.spec.serve import ServeScenario, resolve_serving
 from simdeep.spec.serve_schema import ServeFields
+from simdeep.spec.skew import default_skew
 from simdeep.spec.topology import Topology, load_topology
 from simdeep.spec.validate import (
     Reporter,
@@ -41,12 +43,9 @@ from simdeep.spec.validate import (
     check_fields,
     use_canonical_names,
 )
-from simdeep.spec.yamlio import load_document, split_key
+from simdeep.spec.yamlio import load_document
 
 T = TypeVar("T")
-
-DEFAULT_SKEW = "h800-skew"
-"""Shipped file with the skew of a gate that is given none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +123,8 @@ class Scenario:
             "scenario": self._without_paths(),
             "model": _model_digest(self.model),
             "topology": self.topology.digest,
-            "calibration": [_digest(path) for path in self._calibration_files()],
-            "routing": _digest(self.routing_file) if self.routing_file else None,
+            "calibration": [file_digest(path) for path in self._calibration_files()],
+            "routing": file_digest(self.routing_file) if self.routing_file else None,
         }
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -235,15 +234,14 @@ def _report_kind(kind: str, report: Reporter) -> None:
     report.add(("kind",), f"{given}; must be one of {', '.join(valid)}{hint}")
 
 
-class _Resolver:
+class _Resolver(Resolver):
     """Turns checked fields into a `Scenario`, reading the files they name."""
 
     def __init__(
         self, path: Path, fields: TrainScenario | PairScenario, report: Reporter, files: Files
     ):
-        self.path = path
+        super().__init__(path, report)
         self.fields = fields
-        self.report = report
         self.files = files
 
     def scenario(self) -> Scenario:
@@ -277,10 +275,6 @@ class _Resolver:
             fields=resolved,
         )
 
-    def _base(self, key: str) -> Path | None:
-        """Paths in a file are relative to the file, paths in flags to the working directory."""
-        return None if self.report.source.override(split_key(key)) else self.path.parent
-
     def _load(self, key: str, named: str | dict[str, Any], load: Callable[..., T]) -> T | None:
         """The model or topology of a key, with what the scenario changes in it."""
         name, changes = split_named(named)
@@ -291,9 +285,9 @@ class _Resolver:
             return None
         gpu = changes.get(("gpu",))
         if isinstance(gpu, str):
-            changes[("gpu",)] = self._name(f"{key}.gpu", gpu, catalogue("gpus"))
+            changes[("gpu",)] = self.name(f"{key}.gpu", gpu, catalogue("gpus"))
         try:
-            return self.files.load(load, name, self._base(key), changes)
+            return self.files.load(load, name, self.base(key), changes)
         except InputError as error:
             for problem in error.problems:
                 path = changed_key(problem, changes)
@@ -304,20 +298,10 @@ class _Resolver:
             self.report.tainted.add((key,))
         return None
 
-    def _read(self, key: str, name: str, load: Callable[[str, Path | None], T]) -> T | None:
-        if (key,) in self.report.tainted:
-            return None
-        try:
-            return load(name, self._base(key))
-        except InputError as error:
-            for problem in error.problems:
-                self.report.add_problem(problem, at=split_key(key))
-            return None
-
     def _file(self, kind: ResourceKind, key: str, name: str | None) -> Path | None:
         if name is None:
             return None
-        return self._read(key, name, lambda text, base: find_resource(kind, text, base))
+        return self.read(key, name, lambda text, base: find_resource(kind, text, base))
 
     def _layout(
         self, model: Model, topology: Topology
@@ -353,18 +337,14 @@ class _Resolver:
     ) -> str | dict[str, Any]:
         """A named file, changed or not, so that it means the same anywhere."""
         if isinstance(named, str):
-            return self._name(key, named, shipped)
-        plain = named | {BASE: self._name(key, named[BASE], shipped)}
+            return self.name(key, named, shipped)
+        plain = named | {BASE: self.name(key, named[BASE], shipped)}
         gpu = plain.get("gpu")
         if isinstance(gpu, str):
-            plain["gpu"] = self._name(f"{key}.gpu", gpu, catalogue("gpus"))
+            plain["gpu"] = self.name(f"{key}.gpu", gpu, catalogue("gpus"))
         elif isinstance(gpu, dict) and isinstance(gpu.get(BASE), str):
-            plain["gpu"] = gpu | {BASE: self._name(f"{key}.gpu", gpu[BASE], catalogue("gpus"))}
+            plain["gpu"] = gpu | {BASE: self.name(f"{key}.gpu", gpu[BASE], catalogue("gpus"))}
         return plain
-
-    def _name(self, key: str, text: str, shipped: Collection[str]) -> str:
-        """A shipped name as it is, a path made absolute, so that it means the same anywhere."""
-        return text if text in shipped else str(((self._base(key) or Path()) / text).resolve())
 
     def _stages(self, model: Model) -> tuple[StageSpec, ...]:
         fields = self.fields
@@ -382,8 +362,7 @@ class _Resolver:
         routing = self.fields.routing
         if routing.kind != "gate" or routing.skew is not None:
             return routing
-        measured = load_document(find_resource("routing", DEFAULT_SKEW)).data
-        return routing.model_copy(update={"skew": float(measured["value"])})
+        return routing.model_copy(update={"skew": default_skew().value})
 
     def _pair_layers(self) -> tuple[int, ...]:
         if not isinstance(self.fields, PairScenario):
@@ -403,13 +382,3 @@ class _Resolver:
 def _model_digest(model: Model) -> str:
     text = json.dumps(dataclasses.asdict(model), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    state = path.stat()
-    return _digest_of(path, state.st_mtime_ns, state.st_size, state.st_ino)
-
-
-@lru_cache(maxsize=256)
-def _digest_of(path: Path, *state: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

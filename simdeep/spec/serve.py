@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,8 @@ import simdeep
 from simdeep.errors import InputError
 from simdeep.spec.jsonio import load_json
 from simdeep.spec.model import Model, find_config, load_model, model_catalogue
-from simdeep.spec.resources import catalogue, find_resource
+from simdeep.spec.resolver import Resolver
+from simdeep.spec.resources import catalogue, file_digest
 from simdeep.spec.scenario_schema import Price
 from simdeep.spec.serve_checks import ROLES, check_serving
 from simdeep.spec.serve_schema import (
@@ -33,13 +33,11 @@ from simdeep.spec.serve_schema import (
     UnitFields,
     Window,
 )
+from simdeep.spec.skew import default_skew
 from simdeep.spec.topology import Topology, load_topology
 from simdeep.spec.validate import Reporter
-from simdeep.spec.yamlio import load_document, split_key
 
 T = TypeVar("T")
-
-DEFAULT_SKEW = "h800-skew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,7 @@ class ServeScenario:
             "model": dataclasses.asdict(self.model),
             "topology": self.topology.to_dict(),
             "trace": hashlib.sha256(trace).hexdigest(),
-            "kernels": [_digest(path) for path in _kernel_files(self.topology)],
+            "kernels": [file_digest(path) for path in _kernel_files(self.topology)],
         }
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -164,22 +162,21 @@ def resolve_serving(path: Path, fields: ServeFields, report: Reporter) -> ServeS
     return _Resolver(path, fields, report).scenario()
 
 
-class _Resolver:
+class _Resolver(Resolver):
     """Reads what the fields name and checks it together."""
 
     def __init__(self, path: Path, fields: ServeFields, report: Reporter):
-        self.path = path
+        super().__init__(path, report)
         self.fields = fields
-        self.report = report
 
     def scenario(self) -> ServeScenario:
         fields = self.fields
-        model = self._read("model", fields.model, load_model)
-        topology = self._read("topology", fields.topology, load_topology)
+        model = self.read("model", fields.model, load_model)
+        topology = self.read("topology", fields.topology, load_topology)
         longest = None if model is None else self._context()
         trace = None
         if fields.traffic is not None and fields.traffic.file is not None:
-            trace = self._read("traffic.file", fields.traffic.file, _trace_file)
+            trace = self.read("traffic.file", fields.traffic.file, _trace_file)
         check_serving(fields, model, topology, longest, self.report)
         if self.report.problems or model is None or topology is None:
             raise InputError(self.report.problems)
@@ -198,12 +195,11 @@ class _Resolver:
         price = fields.price.usd_per_gpu_hour
         routing = fields.routing
         if routing.skew is None:
-            measured = load_document(find_resource("routing", DEFAULT_SKEW)).data
-            routing = routing.model_copy(update={"skew": float(measured["value"])})
+            routing = routing.model_copy(update={"skew": default_skew().value})
         return fields.model_copy(
             update={
-                "model": self._name("model", fields.model, model_catalogue()),
-                "topology": self._name("topology", fields.topology, catalogue("topologies")),
+                "model": self.name("model", fields.model, model_catalogue()),
+                "topology": self.name("topology", fields.topology, catalogue("topologies")),
                 "price": Price(
                     usd_per_gpu_hour=topology.usd_per_gpu_hour if price is None else price
                 ),
@@ -211,26 +207,8 @@ class _Resolver:
             }
         )
 
-    def _base(self, key: str) -> Path | None:
-        """Paths in a file are relative to the file, paths in flags to the working directory."""
-        return None if self.report.source.override(split_key(key)) else self.path.parent
-
-    def _read(self, key: str, name: str, load: Callable[[str, Path | None], T]) -> T | None:
-        if split_key(key) in self.report.tainted:
-            return None
-        try:
-            return load(name, self._base(key))
-        except InputError as error:
-            for problem in error.problems:
-                self.report.add_problem(problem, at=split_key(key))
-            return None
-
-    def _name(self, key: str, text: str, shipped: Collection[str]) -> str:
-        """A shipped name as it is, a path made absolute, so that it means the same anywhere."""
-        return text if text in shipped else str(((self._base(key) or Path()) / text).resolve())
-
     def _context(self) -> int | None:
-        return context_length(self.fields.model, self._base("model"))
+        return context_length(self.fields.model, self.base("model"))
 
 
 def context_length(name_or_path: str, base: Path | None = None) -> int | None:
@@ -257,7 +235,3 @@ def _kernel_files(topology: Topology) -> list[Path]:
     own = topology.gpu.calibration
     found += [catalogue("calibration")[own]] if own in catalogue("calibration") else []
     return [path for path in found if path.is_file()]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

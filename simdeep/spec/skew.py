@@ -8,7 +8,8 @@ from functools import cache
 from simdeep.spec.resources import find_resource
 from simdeep.spec.yamlio import load_document
 
-DEFAULT = "h800-skew"
+DEFAULT_SKEW = "h800-skew"
+"""Shipped file with the skew of a gate that is given none."""
 
 
 @dataclass(frozen=True)
@@ -23,5 +24,5 @@ class Skew:
 @cache
 def default_skew() -> Skew:
     """The skew that a gate has when a scenario gives none: as uneven as DeepSeek's H800 trace."""
-    data = load_document(find_resource("routing", DEFAULT)).data
+    data = load_document(find_resource("routing", DEFAULT_SKEW)).data
     return Skew(float(data["value"]), str(data["source"]), str(data["method"]))

@@ -22,12 +22,12 @@ from simdeep.program.routing.recorded import (
     load_record,
     recorded_loads,
 )
-from simdeep.program.routing.skew import Skew, default_skew
 from simdeep.program.routing.stats import RoutingStats, routing_stats, unique_cv
 from simdeep.program.routing.trace import RoutingTrace, expert_loads, replay
 from simdeep.program.routing.trace_file import EXAMPLE, is_trace, read_trace, write_trace
 from simdeep.program.routing.traffic import PointToPoint, TrafficMatrix, point_to_point, traffic
 from simdeep.spec.resources import find_resource
+from simdeep.spec.skew import Skew, default_skew
 
 RoutingKind = Literal["balanced", "gate", "recorded"]
 
