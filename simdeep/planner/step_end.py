@@ -46,8 +46,6 @@ def bound_step_end(
     late = train.grad_sync == "after"
     optimizer = _optimizer(group, candidates, held, machine)
     gather = np.where((zero >= 1) & (zero <= 2), gathered, 0.0)
-    if getattr(train, "param_sync", "after") != "after":
-        gather = 0.0 * gather
     # From ZeRO-2 on every micro-batch reduces, in ZeRO-3 it gathers twice: one after the other.
     run = held.run_dense, held.run_expert
     scatter = _replicas(group, candidates, run, machine, grads)

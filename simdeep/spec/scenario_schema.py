@@ -180,11 +180,6 @@ class Train(ChunkOptions):
         default="after",
         description="reduce gradients after the last backward, or beside the last backwards",
     )
-    param_sync: Literal["after", "overlap"] = Field(
-        default="after",
-        description="gather parameters (ZeRO 1 and 2) after the optimizer, or beside the next "
-        "forward, layer by layer",
-    )
     gather_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
         description="ZeRO 2 and 3: share of a collective's rate at large messages that gathers and "
