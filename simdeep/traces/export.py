@@ -56,8 +56,12 @@ def export_ranks(result: Result, flows: bool = True) -> Iterator[tuple[int, Even
     """A document for each rank, as PyTorch writes them and HolisticTraceAnalysis reads them."""
     timeline = result.timeline
     trace = trace_of(timeline, result.scenario.name)
-    for rank in range(timeline.program.n_ranks):
-        yield rank, _document(result, _events(result, trace, [rank], flows), [rank])
+    events: dict[int, list[Event]] = {rank: [] for rank in range(timeline.program.n_ranks)}
+    # An arrow into another file would have no end.
+    for event in _events(result, trace, list(events), flows, within_rank=True):
+        events[event["pid"]].append(event)
+    for rank, own in events.items():
+        yield rank, _document(result, own, [rank])
 
 
 def _document(result: Result, events: Iterable[Event], ranks: Sequence[int]) -> Event:
@@ -92,14 +96,16 @@ def _document(result: Result, events: Iterable[Event], ranks: Sequence[int]) -> 
     }
 
 
-def _events(result: Result, trace: Trace, ranks: Sequence[int], flows: bool) -> Iterator[Event]:
+def _events(
+    result: Result, trace: Trace, ranks: Sequence[int], flows: bool, within_rank: bool = False
+) -> Iterator[Event]:
     timeline = result.timeline
     yield from _names(timeline, ranks)
     yield from _spans(timeline, trace, ranks)
     yield from _schedule(timeline, ranks)
     yield from _idle(trace, ranks)
     if flows:
-        yield from _flows(timeline, ranks)
+        yield from _flows(timeline, ranks, within_rank)
     yield from _counters(result, ranks)
 
 
@@ -210,15 +216,15 @@ def _idle(trace: Trace, ranks: Sequence[int]) -> Iterator[Event]:
         }
 
 
-def _flows(timeline: Timeline, ranks: Sequence[int]) -> Iterator[Event]:
+def _flows(timeline: Timeline, ranks: Sequence[int], within_rank: bool) -> Iterator[Event]:
     """Arrows along dependencies between streams or ranks, from the producer's end."""
     program = timeline.program
     consumer = np.repeat(np.arange(program.n), np.diff(program.dep_ptr))
     producer = program.dep_idx
     took = timeline.end_ns > timeline.start_ns
-    elsewhere = (program.rank[producer] != program.rank[consumer]) | (
-        program.stream[producer] != program.stream[consumer]
-    )
+    same_rank = program.rank[producer] == program.rank[consumer]
+    elsewhere = program.stream[producer] != program.stream[consumer]
+    elsewhere = same_rank & elsewhere if within_rank else ~same_rank | elsewhere
     shown = np.isin(program.rank[producer], ranks) & np.isin(program.rank[consumer], ranks)
     drawn = np.flatnonzero(elsewhere & shown & took[producer] & took[consumer])
     # Viewers bind an arrow to the span around its time: one nanosecond before the end.
@@ -231,10 +237,7 @@ def _flows(timeline: Timeline, ranks: Sequence[int]) -> Iterator[Event]:
 
 
 def _counters(result: Result, ranks: Sequence[int]) -> Iterator[Event]:
-    wanted = set(ranks)
-    for counter in counters(result.timeline, result.memory):
-        if counter.rank not in wanted:
-            continue
+    for counter in counters(result.timeline, result.memory, ranks):
         stacked = np.stack([np.round(v, 4) for v in counter.values.values()])
         changed = np.append(True, (stacked[:, 1:] != stacked[:, :-1]).any(axis=0))
         for i in np.flatnonzero(changed[: len(counter.at_ns)]).tolist():

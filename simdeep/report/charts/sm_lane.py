@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simdeep.analysis.sm_use import sm_use
 from simdeep.engine.timeline import Timeline
-from simdeep.program.columns import I64, Kind
+from simdeep.program.columns import I64
 from simdeep.report.style import Look
 
 if TYPE_CHECKING:
@@ -19,18 +20,13 @@ COMM_SMS = Look("SMs copying (communication)", "#E8A070", "///", "#8A3D00")
 
 def draw_sms(ax: Axes, timeline: Timeline, rows: I64, low: int, high: int, scale: float) -> None:
     """Draw the SMs that the tasks `rows` (of one rank) hold between `low` and `high`, as steps."""
-    program, priced = timeline.program, timeline.priced
-    edges = np.unique(np.clip([timeline.start_ns[rows], timeline.end_ns[rows]], low, high))
-    begin = edges[:-1]
-    live = (timeline.start_ns[rows] <= begin[:, None]) & (timeline.end_ns[rows] > begin[:, None])
-    is_compute = program.kind[rows] == Kind.COMPUTE
-    held = (live * np.where(is_compute, 0, priced.sms[rows])).sum(axis=1)
-    want = (live * np.where(is_compute, priced.sm_want[rows], 0)).max(axis=1, initial=0)
+    priced, use = timeline.priced, sm_use(timeline, rows)
     total = priced.hardware_sms
-    free = total - (priced.comm_sms if priced.static_split else held)
-    # A memory-bound kernel wants no SMs of its own in particular: it spreads over all it may use.
-    running = (live & is_compute).any(axis=1)
-    computing = np.where(running, np.where(want > 0, np.minimum(want, free), free), 0)
+    # Clipped, steps before `low` fall together: the last of them holds from there on.
+    clipped = np.clip(use.at_ns, low, high)
+    last = np.append(clipped[1:] != clipped[:-1], True)
+    edges = clipped[last]
+    begin, held, computing = edges[:-1], use.copying[last][:-1], use.computing[last][:-1]
 
     x = (edges - low) / scale
     for bottom, top, look in (
