@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 BF16, FP8, FP32 = 2.0, 1.0, 4.0
 ROPE, NOPE, HEAD_V = 64, 128, 128
 
+New = Callable[..., Any]
+"""`new(shape, dtype)` gives random values."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemorySize:
@@ -27,14 +30,14 @@ class MemorySize:
 class MemoryWork:
     """A class of kernels: `operands(size, new)` makes what `function` takes; bytes by size.
 
-    `new(shape, dtype)` gives random values. `bytes` are the kernel record's.
+    `bytes` are the kernel record's.
     """
 
     name: str
     variant: str
     dtype: str
     function: Callable[..., Any]
-    operands: Callable[[MemorySize, Callable[..., Any]], tuple[Any, ...]]
+    operands: Callable[[MemorySize, New], tuple[Any, ...]]
     bytes: Callable[[MemorySize], float]
     widths: Sequence[int]
     fuse: bool = True
@@ -44,38 +47,55 @@ HIDDEN = (2048, 4096, 7168)
 WIDE = (2048, 4096, 8192)
 
 
+@dataclass(frozen=True)
+class _Operands:
+    """Makes operands: `half` is the dtype of activations on `device`, `unit` its bytes."""
+
+    device: str
+    half: Any
+    unit: float
+
+    def rows(self, s: MemorySize, new: New, n: int = 1, width: int = 0) -> list[Tensor]:
+        return [new((s.tokens, width or s.width), self.half) for _ in range(n)]
+
+    def weight(self, s: MemorySize, new: New) -> Tensor:
+        return new((s.width,), self.half)
+
+    def angles(self, s: MemorySize, new: New) -> list[Tensor]:
+        return [new((s.tokens, ROPE // 2), self.half) for _ in range(2)]
+
+    def heads(self, s: MemorySize, new: New, each: int) -> Tensor:
+        return new((s.tokens, s.width, each), self.half)
+
+    def passes(self, count: float) -> Callable[[MemorySize], float]:
+        return lambda s: s.tokens * s.width * self.unit * count
+
+
 def works(device: str) -> list[MemoryWork]:
     """All classes that torch can run on the device."""
     import torch
 
+    if device == "cuda":
+        of = _Operands(device, torch.bfloat16, BF16)
+    else:
+        of = _Operands(device, torch.float32, FP32)
+    kinds = (_norms, _attention, _feed_forward, _experts, _optimizer)
+    found = [work for kind in kinds for work in kind(of)]
+    return [*found, *_fp8_works(of.half)] if device == "cuda" else found
+
+
+def _norms(of: _Operands) -> list[MemoryWork]:
+    """Norms, with and without the residual addition, forward and backward."""
     from simdeep.calibrate import tensor_ops as ops
 
-    half = torch.bfloat16 if device == "cuda" else torch.float32
-    unit = 2.0 if device == "cuda" else 4.0
-
-    def rows(s: MemorySize, new: Callable[..., Any], n: int = 1, width: int = 0) -> list[Tensor]:
-        return [new((s.tokens, width or s.width), half) for _ in range(n)]
-
-    def weight(s: MemorySize, new: Callable[..., Any]) -> Tensor:
-        return new((s.width,), half)
-
-    def passes(count: float) -> Callable[[MemorySize], float]:
-        return lambda s: s.tokens * s.width * unit * count
-
-    def angles(s: MemorySize, new: Callable[..., Any]) -> list[Tensor]:
-        return [new((s.tokens, ROPE // 2), half) for _ in range(2)]
-
-    def heads(s: MemorySize, new: Callable[..., Any], each: int) -> Tensor:
-        return new((s.tokens, s.width, each), half)
-
-    found = [
+    return [
         MemoryWork(
             "norm",
             "norm",
             "bf16",
             ops.rms_norm,
-            lambda s, new: (*rows(s, new), weight(s, new)),
-            passes(2),
+            lambda s, new: (*of.rows(s, new), of.weight(s, new)),
+            of.passes(2),
             (512, 1536, *HIDDEN),
         ),
         MemoryWork(
@@ -83,8 +103,8 @@ def works(device: str) -> list[MemoryWork]:
             "norm",
             "bf16",
             ops.add_rms_norm,
-            lambda s, new: (*rows(s, new, 2), weight(s, new)),
-            passes(4),
+            lambda s, new: (*of.rows(s, new, 2), of.weight(s, new)),
+            of.passes(4),
             HIDDEN,
         ),
         MemoryWork(
@@ -92,8 +112,8 @@ def works(device: str) -> list[MemoryWork]:
             "norm_bwd",
             "bf16",
             ops.rms_norm_back,
-            lambda s, new: (*rows(s, new, 2), weight(s, new)),
-            passes(3),
+            lambda s, new: (*of.rows(s, new, 2), of.weight(s, new)),
+            of.passes(3),
             (512, 1536, *HIDDEN),
         ),
         MemoryWork(
@@ -101,17 +121,25 @@ def works(device: str) -> list[MemoryWork]:
             "norm_bwd",
             "bf16",
             ops.add_rms_norm_back,
-            lambda s, new: (*rows(s, new, 2), weight(s, new), *rows(s, new)),
-            passes(4),
+            lambda s, new: (*of.rows(s, new, 2), of.weight(s, new), *of.rows(s, new)),
+            of.passes(4),
             HIDDEN,
         ),
+    ]
+
+
+def _attention(of: _Operands) -> list[MemoryWork]:
+    """What attention does beside its GEMMs and its core."""
+    from simdeep.calibrate import tensor_ops as ops
+
+    return [
         MemoryWork(
             "copy",
             "copy",
             "bf16",
             ops.contiguous,
-            lambda s, new: (heads(s, new, NOPE + HEAD_V)[..., :NOPE],),
-            lambda s: s.tokens * s.width * NOPE * 2 * unit,
+            lambda s, new: (of.heads(s, new, NOPE + HEAD_V)[..., :NOPE],),
+            lambda s: s.tokens * s.width * NOPE * 2 * of.unit,
             (16, 64, 128),
         ),
         MemoryWork(
@@ -119,8 +147,8 @@ def works(device: str) -> list[MemoryWork]:
             "copy",
             "bf16",
             ops.widened,
-            lambda s, new: (new((s.tokens, 1, ROPE), half), s.width),
-            lambda s: s.tokens * s.width * ROPE * unit,
+            lambda s, new: (new((s.tokens, 1, ROPE), of.half), s.width),
+            lambda s: s.tokens * s.width * ROPE * of.unit,
             (16, 64, 128),
         ),
         MemoryWork(
@@ -128,17 +156,34 @@ def works(device: str) -> list[MemoryWork]:
             "rope",
             "bf16",
             ops.rotate_in_place,
-            lambda s, new: (heads(s, new, NOPE + ROPE)[..., NOPE:], *angles(s, new)),
-            lambda s: s.tokens * s.width * ROPE * 2 * unit,
+            lambda s, new: (of.heads(s, new, NOPE + ROPE)[..., NOPE:], *of.angles(s, new)),
+            lambda s: s.tokens * s.width * ROPE * 2 * of.unit,
             (8, 32, 128),
         ),
+        MemoryWork(
+            "sum_heads",
+            "sum_heads",
+            "bf16",
+            ops.sum_heads,
+            lambda s, new: (of.heads(s, new, NOPE + ROPE)[..., NOPE:],),
+            lambda s: s.tokens * s.width * ROPE * of.unit,
+            (16, 64, 128),
+        ),
+    ]
+
+
+def _feed_forward(of: _Operands) -> list[MemoryWork]:
+    """Activations of an MLP, and elementwise passes."""
+    from simdeep.calibrate import tensor_ops as ops
+
+    return [
         MemoryWork(
             "swiglu",
             "swiglu",
             "bf16",
             ops.swiglu,
-            lambda s, new: tuple(rows(s, new, 1, 2 * s.width)),
-            passes(3),
+            lambda s, new: tuple(of.rows(s, new, 1, 2 * s.width)),
+            of.passes(3),
             WIDE,
         ),
         MemoryWork(
@@ -146,8 +191,8 @@ def works(device: str) -> list[MemoryWork]:
             "swiglu_bwd",
             "bf16",
             ops.swiglu_back,
-            lambda s, new: (*rows(s, new), *rows(s, new, 1, 2 * s.width)),
-            passes(5),
+            lambda s, new: (*of.rows(s, new), *of.rows(s, new, 1, 2 * s.width)),
+            of.passes(5),
             WIDE,
         ),
         MemoryWork(
@@ -155,8 +200,8 @@ def works(device: str) -> list[MemoryWork]:
             "row_dot",
             "bf16",
             ops.row_dot,
-            lambda s, new: tuple(rows(s, new, 2)),
-            passes(2),
+            lambda s, new: tuple(of.rows(s, new, 2)),
+            of.passes(2),
             WIDE,
         ),
         MemoryWork(
@@ -164,8 +209,8 @@ def works(device: str) -> list[MemoryWork]:
             "elementwise",
             "bf16",
             ops.added,
-            lambda s, new: tuple(rows(s, new, 2)),
-            passes(3),
+            lambda s, new: tuple(of.rows(s, new, 2)),
+            of.passes(3),
             HIDDEN,
         ),
         MemoryWork(
@@ -173,26 +218,27 @@ def works(device: str) -> list[MemoryWork]:
             "elementwise",
             "bf16",
             ops.scaled,
-            lambda s, new: (*rows(s, new), 0.5),
-            passes(2),
+            lambda s, new: (*of.rows(s, new), 0.5),
+            of.passes(2),
             HIDDEN,
         ),
-        MemoryWork(
-            "sum_heads",
-            "sum_heads",
-            "bf16",
-            ops.sum_heads,
-            lambda s, new: (heads(s, new, NOPE + ROPE)[..., NOPE:],),
-            lambda s: s.tokens * s.width * ROPE * unit,
-            (16, 64, 128),
-        ),
+    ]
+
+
+def _experts(of: _Operands) -> list[MemoryWork]:
+    """Rows to experts and back, and the gate."""
+    import torch
+
+    from simdeep.calibrate import tensor_ops as ops
+
+    return [
         MemoryWork(
             "expand",
             "permute",
             "bf16",
             ops.expand_rows,
-            lambda s, new: (*rows(s, new), _picks(s.tokens, s.tokens * 9 // 8, device)),
-            lambda s: (s.tokens + s.tokens * 9 // 8) * s.width * unit,
+            lambda s, new: (*of.rows(s, new), _picks(s.tokens, s.tokens * 9 // 8, of.device)),
+            lambda s: (s.tokens + s.tokens * 9 // 8) * s.width * of.unit,
             HIDDEN,
         ),
         MemoryWork(
@@ -200,8 +246,8 @@ def works(device: str) -> list[MemoryWork]:
             "unpermute",
             "bf16",
             ops.reduce_rows,
-            lambda s, new: _reducible(s, new, half, device),
-            lambda s: (s.tokens + s.tokens * 9 // 8) * s.width * unit,
+            lambda s, new: _reducible(s, new, of.half, of.device),
+            lambda s: (s.tokens + s.tokens * 9 // 8) * s.width * of.unit,
             HIDDEN,
         ),
         MemoryWork(
@@ -209,19 +255,10 @@ def works(device: str) -> list[MemoryWork]:
             "mapping",
             "fp32",
             ops.row_map,
-            lambda s, new: (new((s.tokens, s.width), half) > 1.0, s.tokens * 9 // 8),
+            lambda s, new: (new((s.tokens, s.width), of.half) > 1.0, s.tokens * 9 // 8),
             lambda s: s.tokens * 8 * 3 * 8.0,
             (4,),
             fuse=False,
-        ),
-        MemoryWork(
-            "adam",
-            "adam",
-            "fp32",
-            ops.adam,
-            lambda s, new: tuple(new((s.tokens, s.width), torch.float32).abs() for _ in range(4)),
-            lambda s: s.tokens * s.width * FP32 * 7,
-            HIDDEN,
         ),
         MemoryWork(
             "gate",
@@ -254,7 +291,25 @@ def works(device: str) -> list[MemoryWork]:
             fuse=False,
         ),
     ]
-    return [*found, *_fp8_works(half)] if device == "cuda" else found
+
+
+def _optimizer(of: _Operands) -> list[MemoryWork]:
+    """The step of AdamW."""
+    import torch
+
+    from simdeep.calibrate import tensor_ops as ops
+
+    return [
+        MemoryWork(
+            "adam",
+            "adam",
+            "fp32",
+            ops.adam,
+            lambda s, new: tuple(new((s.tokens, s.width), torch.float32).abs() for _ in range(4)),
+            lambda s: s.tokens * s.width * FP32 * 7,
+            HIDDEN,
+        ),
+    ]
 
 
 def _fp8_works(half: Any) -> list[MemoryWork]:

@@ -20,6 +20,7 @@ from simdeep.report.style import BLOCKS, INK, PARTS, Look, time_unit
 
 if TYPE_CHECKING:
     from bokeh.models import Plot
+    from bokeh.plotting import figure
 
     from simdeep.analysis.memory import Memory
     from simdeep.engine.timeline import Timeline
@@ -220,25 +221,36 @@ def _figures(timeline: Timeline, memory: Memory, scale: float, unit: str) -> Any
     return json_item(layout, ID("timeline-plot"))
 
 
-def _timeline_figure(timeline: Timeline, shared: Any, unit: str) -> Plot:
-    from bokeh.models import ColumnDataSource, HoverTool, Range1d
+def _figure(shared: Any, unit: str, **settings: Any) -> figure:
+    """A figure over the common time axis, as wide as the page: wheel zooms, dragging pans."""
     from bokeh.plotting import figure
 
-    program = timeline.program
-    ranks = program.n_ranks
     made = figure(
-        name="timeline",
-        height=min(150 + 34 * ranks, 1100),
         sizing_mode="stretch_width",
         x_range=shared,
-        y_range=Range1d(start=ranks - 0.5, end=-0.5),
-        tools="xpan,xwheel_zoom,box_zoom,reset",
         active_drag="xpan",
         active_scroll="xwheel_zoom",
         x_axis_label=f"time ({unit})",
         output_backend="canvas",
+        **settings,
     )
     made.toolbar.logo = None
+    return made
+
+
+def _timeline_figure(timeline: Timeline, shared: Any, unit: str) -> Plot:
+    from bokeh.models import ColumnDataSource, HoverTool, Range1d
+
+    program = timeline.program
+    ranks = program.n_ranks
+    made = _figure(
+        shared,
+        unit,
+        name="timeline",
+        height=min(150 + 34 * ranks, 1100),
+        y_range=Range1d(start=ranks - 0.5, end=-0.5),
+        tools="xpan,xwheel_zoom,box_zoom,reset",
+    )
     made.ygrid.visible = False
     step = 1 if ranks <= 32 else ranks // 16
     ticks = list(range(0, ranks, step))
@@ -304,23 +316,17 @@ def _rank_name(timeline: Timeline, rank: int) -> str:
 
 def _memory_figure(memory: Memory, shared: Any, scale: float, unit: str) -> Plot:
     from bokeh.models import ColumnDataSource, DataRange1d, HoverTool
-    from bokeh.plotting import figure
 
     peak = memory.peak
-    made = figure(
+    made = _figure(
+        shared,
+        unit,
         name="memory",
         height=210,
-        sizing_mode="stretch_width",
-        x_range=shared,
-        tools="xpan,xwheel_zoom,reset",
-        active_drag="xpan",
-        active_scroll="xwheel_zoom",
         y_range=DataRange1d(start=0),
-        x_axis_label=f"time ({unit})",
         y_axis_label="GiB in use",
-        output_backend="canvas",
+        tools="xpan,xwheel_zoom,reset",
     )
-    made.toolbar.logo = None
     fullest, emptiest = int(peak.argmax()), int(peak.argmin())
     looks = {fullest: ("#D55E00", "solid"), emptiest: ("#0072B2", "dashed")}
     for rank, (colour, dash) in looks.items():
