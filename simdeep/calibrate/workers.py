@@ -52,11 +52,12 @@ def run_workers(
     n: int,
     backend: str = "gloo",
     timeout_s: float = 120.0,
+    stopped: Callable[[], bool] | None = None,
 ) -> list[Any]:
     """Run `work(rank, n, *arguments)` in `n` processes of one group; what each returned, by rank.
 
     All processes are gone when this returns or raises. `WorkerError` as soon as one process ends
-    without a result, or after `timeout_s`.
+    without a result, after `timeout_s`, or when `stopped` says that the results are of no use.
     """
     with tempfile.TemporaryDirectory(prefix="simdeep-") as folder:
         job = Job(Path(folder), work, arguments, backend, n, timeout_s)
@@ -67,7 +68,7 @@ def run_workers(
         try:
             for process in processes:
                 process.start()
-            _wait(processes, job)
+            _wait(processes, job, stopped)
         finally:
             for process in processes:
                 if process.pid is not None:
@@ -89,10 +90,12 @@ def _context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def _wait(processes: Sequence[BaseProcess], job: Job) -> None:
+def _wait(processes: Sequence[BaseProcess], job: Job, stopped: Callable[[], bool] | None) -> None:
     deadline = time.monotonic() + job.timeout_s
     while any(process.is_alive() for process in processes):
         _refuse_dead(processes, job)
+        if stopped is not None and stopped():
+            raise WorkerError("stopped: another process failed")
         if time.monotonic() > deadline:
             raise WorkerError(f"the run was not over after {job.timeout_s:g} s{_said(job)}")
         time.sleep(_POLL_S)

@@ -16,7 +16,7 @@ from simdeep.errors import InputError, Problem
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from simdeep.validate.pipeline import Calibration, Comparison, Pair, Point
+    from simdeep.validate.pipeline import Calibration, Comparison, Overheads, Pair, Point
 
 DISAGREES = 4
 """Exit code where prediction and measurement, or gradients, differ by more than is allowed."""
@@ -66,7 +66,7 @@ def pipeline(
         ),
     ] = 8.0,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1.0, help="Seconds for the runs of one rank count.")
+        float, typer.Option("--timeout", min=1.0, help="Seconds for processes that run together.")
     ] = 600.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, text and draws.")] = 0,
     as_json: JsonOption = False,
@@ -143,8 +143,8 @@ def _json(found: Comparison, tolerance: float) -> dict[str, Any]:
     return {
         "emulated": found.setup.emulate,
         "setup": asdict(found.setup),
-        "calibrations": [
-            {"ranks": ranks, **_calibration_json(one)} for ranks, one in found.calibrations.items()
+        "overheads": [
+            {"ranks": ranks, **_overheads_json(one)} for ranks, one in _overheads(found).items()
         ],
         "points": [_point_json(pair) for pair in found.pairs],
         "median_error": found.median_error,
@@ -156,18 +156,28 @@ def _json(found: Comparison, tolerance: float) -> dict[str, Any]:
     }
 
 
-def _calibration_json(calibration: Calibration) -> dict[str, Any]:
+def _overheads(found: Comparison) -> dict[int, Overheads]:
+    """By number of ranks."""
+    return {pair.measured.point.ranks: pair.calibration.overheads for pair in found.pairs}
+
+
+def _overheads_json(overheads: Overheads) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
+        "message_bytes": overheads.message_bytes,
+        "message_s": overheads.message_s,
+        "send_s": overheads.send_s,
+        "recv_s": overheads.recv_s,
+        "late_s": overheads.late_s,
+        "copies_reduce_s": overheads.reduce_s,
+        "runtimes": {name: asdict(costs) for name, costs in overheads.runtimes.items()},
+    }
+
+
+def _calibration_json(calibration: Calibration) -> dict[str, Any]:
+    return {
         "single_processes_at_once": calibration.at_once,
-        "message_bytes": calibration.message_bytes,
-        "message_s": calibration.message_s,
-        "send_s": calibration.send_s,
-        "recv_s": calibration.recv_s,
-        "late_s": calibration.late_s,
-        "copies_reduce_s": calibration.reduce_s,
-        "runtimes": {name: asdict(costs) for name, costs in calibration.runtimes.items()},
         "stages": [
             {
                 "rank": rank,
@@ -177,7 +187,6 @@ def _calibration_json(calibration: Calibration) -> dict[str, Any]:
                 "parameter_bytes": costs.parameter_bytes,
                 "median_s": {what: costs.median_s(what) for what in costs.samples},
                 "spread": {what: costs.spread(what) for what in costs.samples},
-                "alone_over_beside": {what: costs.alone_share(what) for what in costs.samples},
             }
             for (rank, stage, of), costs in calibration.stages.items()
         ],
@@ -201,6 +210,7 @@ def _point_json(pair: Pair) -> dict[str, Any]:
         "measured_action_s": dict(measured.action_s),
         "gradient_error": measured.gradient_error,
         "loss_error": measured.loss_error,
+        "calibration": _calibration_json(pair.calibration),
     }
 
 
@@ -215,11 +225,13 @@ def _tables(found: Comparison, document: dict[str, Any]) -> Iterator[RenderableT
     grid = Grid(box=None, pad_edge=False, header_style="")
     grid.add_column("schedule")
     titles = ("ranks", "mb", "predicted ms", "measured ms", "error", "bubble", "measured")
-    for title in (*titles, "action ms, predicted/measured", "gradients"):
+    for title in (*titles, "gradient error"):
         grid.add_column(title, justify="right")
     for pair in found.pairs:
         grid.add_row(*_row(pair))
     yield grid
+    yield "actions in ms, predicted/measured:"
+    yield _actions(found)
     ordering = found.ordering
     yield (
         f"step times: median error {found.median_error:.1%}, worst {found.worst_error:.1%} "
@@ -229,12 +241,13 @@ def _tables(found: Comparison, document: dict[str, Any]) -> Iterator[RenderableT
     alike = {True: "equal", False: "DIFFERENT from", None: "not compared with"}
     end = "" if found.gradients_equal is None else " (float32, 1e-5 of the largest entry)"
     yield f"gradients: {alike[found.gradients_equal]} an unpipelined run{end}"
-    for ranks, calibration in found.calibrations.items():
-        size, took = calibration.message_bytes / 1e3, calibration.message_s * 1e6
-        how = "1" if calibration.at_once == 1 else f"{calibration.at_once} at once, then alone"
+    at_once = {pair.measured.point.ranks: pair.calibration.at_once for pair in found.pairs}
+    for ranks, overheads in _overheads(found).items():
+        size, took = overheads.message_bytes / 1e3, overheads.message_s * 1e6
+        how = "1" if at_once[ranks] == 1 else f"{at_once[ranks]} at once"
         yield (
             f"{ranks} ranks calibrated on single processes ({how}): F, B, I, W, optimizer, "
-            f"runtimes; a message of {size:.0f} kB takes {took:.0f} µs in a ping-pong"
+            f"runtimes; a message of {size:.0f} kB takes {took:.0f} µs"
         )
     calm = min(pair.measured.calm for pair in found.pairs)
     if calm < 1.0:
@@ -243,23 +256,37 @@ def _tables(found: Comparison, document: dict[str, Any]) -> Iterator[RenderableT
 
 def _row(pair: Pair) -> tuple[str, ...]:
     predicted, measured = pair.predicted, pair.measured
-    both = (
-        f"{kind} {1e3 * predicted.action_s[kind]:.1f}/{1e3 * measured.action_s[kind]:.1f}"
-        for kind in measured.action_s
-    )
     error = measured.gradient_error
     return (
-        predicted.point.schedule,
-        str(predicted.point.ranks),
-        str(predicted.point.microbatches),
+        *_name(predicted.point),
         f"{1e3 * predicted.step_s:.1f}",
         f"{1e3 * measured.step_s:.1f}",
         f"{pair.error:+.1%}",
         f"{predicted.bubble:.1%}",
         f"{measured.bubble:.1%}",
-        " ".join(both),
         "-" if error is None else f"{error:.0e}",
     )
+
+
+def _name(point: Point) -> tuple[str, ...]:
+    return (point.schedule, str(point.ranks), str(point.microbatches))
+
+
+def _actions(found: Comparison) -> RenderableType:
+    from rich.table import Table as Grid
+
+    grid = Grid(box=None, pad_edge=False, header_style="")
+    grid.add_column("schedule")
+    for title in ("ranks", "mb", "F", "B", "I", "W"):
+        grid.add_column(title, justify="right")
+    for pair in found.pairs:
+        ours, theirs = pair.predicted.action_s, pair.measured.action_s
+        both = (
+            f"{1e3 * ours[kind]:.1f}/{1e3 * theirs[kind]:.1f}" if kind in theirs else "-"
+            for kind in ("F", "B", "I", "W")
+        )
+        grid.add_row(*_name(pair.predicted.point), *both)
+    return grid
 
 
 def _write(folder: Any, found: Comparison, text: str) -> None:

@@ -11,8 +11,14 @@ from simdeep.errors import InputError
 from simdeep.program.schedule import Act, Costs, acts_of, replay
 from simdeep.spec.model import load_model
 from simdeep.validate.pipeline import Ordering, Point, Setup, make_grid, order, predict, refuse
-from simdeep.validate.pipeline.calibration import Calibration, RuntimeCosts, StageCosts
-from simdeep.validate.pipeline.calm import Try, calm_turns, disturbances
+from simdeep.validate.pipeline.calibration import (
+    RESTED,
+    Calibration,
+    Overheads,
+    RuntimeCosts,
+    StageCosts,
+)
+from simdeep.validate.pipeline.calm import Try, calm_turns
 from simdeep.validate.pipeline.measured import RankStep, bubble_of, spans_of
 from simdeep.validate.pipeline.points import SCHEDULES
 from simdeep.validate.pipeline.run import Waits
@@ -115,11 +121,11 @@ def test_1f1b_waits_for_a_send_together_with_the_next_receive():
 # --- predictions
 
 
-def calibration(point, seconds, *, alone=1.0, between=0.0, message=0.0, **more):
-    """Equal stages: seconds by kind; `alone` is the share of them that an idle machine takes."""
+def calibration(point, seconds, *, between=0.0, message=0.0, **more):
+    """Equal stages: seconds by kind."""
+    seconds = {**{kind + RESTED: seconds[kind] for kind in "FBI"}, **seconds}
     costs = StageCosts(
         samples={what: ((s,),) for what, s in seconds.items()},
-        alone={what: ((alone * s,),) for what, s in seconds.items()},
         disturbed=(0.0,),
         saved_bytes=1,
         parameter_bytes=1,
@@ -127,14 +133,17 @@ def calibration(point, seconds, *, alone=1.0, between=0.0, message=0.0, **more):
     n = point.n_stages
     held = [(r, s, n) for r, stages in enumerate(point.table.stages_of) for s in stages]
     figures = {"send_s": 0.0, "recv_s": 0.0, "reduce_s": 0.0, "late_s": 0.0, **more}
-    return Calibration(
-        stages=dict.fromkeys(held, costs),
+    overheads = Overheads(
         runtimes={point.schedule: RuntimeCosts(between, {}, 0.0, 0.0)},
         message_bytes=4,
         message_s=message,
-        at_once=point.ranks,
         **figures,
     )
+    return Calibration(dict.fromkeys(held, costs), overheads, at_once=point.ranks)
+
+
+def with_overheads(given, **changes):
+    return dataclasses.replace(given, overheads=dataclasses.replace(given.overheads, **changes))
 
 
 SECONDS = {"F": 1.0, "B": 2.0, "I": 1.2, "W": 0.8, "scale": 0.0, "optimizer": 0.0}
@@ -152,8 +161,11 @@ def test_without_overheads_a_step_is_what_replay_says(point):
 
 def test_both_engines_predict_the_same():
     point = Point("zb-v", 2, 6)
-    given = calibration(point, SECONDS, alone=0.7, between=0.01, message=0.05)
-    one, two = (predict(point, given, Setup(), 1, engine) for engine in ("reference", "compiled"))
+    given = calibration(point, SECONDS, between=0.01, message=0.05)
+    one, two = (
+        predict(point, given, Setup(), draws=1, engine=engine)
+        for engine in ("reference", "compiled")
+    )
     assert one.step_times_s == two.step_times_s
 
 
@@ -167,35 +179,39 @@ def test_the_closed_form_of_1f1b_with_messages():
     assert step == pytest.approx(free + 0.1 * (1 + 5 + 1))
 
 
-def test_company_slows_what_runs_together():
-    # One rank: always alone, so as fast as alone. Two ranks of GPipe: alone in the first and last
-    # chunk, together in between.
-    one = Point("gpipe", 1, 4)
-    given = dataclasses.replace(calibration(one, SECONDS, alone=0.5), at_once=2)
-    assert predict(one, given, Setup(), draws=1).step_s == pytest.approx(0.5 * 4 * 3.0)
-    two = Point("gpipe", 2, 4)
-    step = predict(two, calibration(two, SECONDS, alone=0.5), Setup(), draws=1).step_s
-    assert step == pytest.approx((0.5 + 3 + 0.5) + (1.0 + 6 + 1.0))
-
-
 def test_overheads_add_up_on_one_rank():
     point = Point("gpipe", 1, 4)
     given = calibration(point, {**SECONDS, "scale": 0.25, "optimizer": 0.5}, between=0.125)
     runtime = RuntimeCosts(0.125, {"F": 0.01, "B": 0.02}, before_s=0.3, after_s=0.2)
-    given = dataclasses.replace(given, runtimes={"gpipe": runtime})
+    given = with_overheads(given, runtimes={"gpipe": runtime})
     step = predict(point, given, Setup(), draws=1).step_s
     assert step == pytest.approx(4 * (3.0 + 0.25 + 0.03) + 0.5 + 0.75)
-    emulated = dataclasses.replace(given, late_s=0.1)
+    emulated = with_overheads(given, late_s=0.1)
     step = predict(point, emulated, Setup(emulate=True), draws=1).step_s
     assert step == pytest.approx(4 * (3.0 + 0.25) + 8 * 0.1 + 0.5 + 0.5 + 0.1)
+
+
+def test_an_action_after_a_wait_is_slower():
+    # GPipe, two ranks, two micro-batches: rank 1 waits before its first F, and at 0.9 s for the
+    # second one not long enough; rank 0 before each of its B.
+    point = Point("gpipe", 2, 2)
+    seconds = {**SECONDS, "F" + RESTED: 1.5, "B" + RESTED: 2.25}
+    predicted = predict(point, calibration(point, seconds), Setup(), draws=1)
+    both = zip(predicted.spans.start, predicted.spans.end, strict=True)
+    took = [(end - start).tolist() for start, end in both]
+    assert took[1] == pytest.approx([1.5, 1.0, 2.0, 2.0])
+    assert took[0] == pytest.approx([1.0, 1.0, 2.25, 2.0])
+    emulated = predict(point, calibration(point, seconds), Setup(emulate=True), draws=1)
+    assert emulated.step_s == pytest.approx(3 * 3.0)
 
 
 def test_draws_take_neighbouring_samples():
     point = Point("1f1b", 2, 4)
     given = calibration(point, SECONDS)
-    slow = {what: ((s,), (3 * s,)) for what, s in SECONDS.items()}
+    (costs, *_) = given.stages.values()
+    slow = {what: (*turns, (3 * turns[0][0],)) for what, turns in costs.samples.items()}
     stages = {
-        part: dataclasses.replace(costs, samples=slow, alone=slow, disturbed=(0.0, 2.0))
+        part: dataclasses.replace(costs, samples=slow, disturbed=(0.0, 2.0))
         for part, costs in given.stages.items()
     }
     both = dataclasses.replace(given, stages=stages)
@@ -217,14 +233,19 @@ def test_calm_turns_are_kept_or_the_least_disturbed_ones():
     assert calm_turns([0.1, 2.0, 0.3, 0.4, 0.5], [0.2, 0.1, 1.5, 0.0, 0.9]) == [0, 3, 4]
     assert calm_turns([0.1, 0.2, 0.3, 0.4]) == [0, 1, 2, 3]
     assert calm_turns([5.0, 4.0, 0.5, 6.0, 3.0]) == [1, 2, 4]
-    assert calm_turns([float(i) for i in range(2, 14)]) == [0, 1, 2, 3]
+    assert calm_turns([float(i) for i in range(2, 14)]) == [0, 1, 2, 3, 4, 5]
     assert calm_turns([5.0, 4.0]) == [0, 1]
 
 
 def test_signs_of_disturbance():
-    tries = [Try(0, 0.0, 0.0, 2e-3), Try(1, 0.06, 0.0, 2e-3), Try(2, 0.0, 0.3, 2e-3)]
-    tries.append(Try(3, 0.0, 0.0, 2.5e-3))
-    assert disturbances(tries) == pytest.approx([0.0, 2.0, 3.0, 2.5])
+    def disturbed(*signs):
+        return Try(None, *signs).disturbed
+
+    assert disturbed(0.0, 0.0, 2e-3, 2e-3) == 0.0
+    assert disturbed(0.1, 0.0, 2e-3, 2e-3) == pytest.approx(2.0)
+    assert disturbed(0.0, 0.3, 2e-3, 2e-3) == pytest.approx(3.0)
+    assert disturbed(0.0, 0.0, 2e-3, 2.5e-3) == disturbed(0.0, 0.0, 2.5e-3, 2e-3)
+    assert disturbed(0.0, 0.0, 2e-3, 2.5e-3) == pytest.approx(2.5)
 
 
 def test_spans_are_those_of_the_table():

@@ -4,7 +4,12 @@
 processes do that are started for it.
 """
 
-from simdeep.validate.pipeline.calibration import Calibration, RuntimeCosts, StageCosts
+from simdeep.validate.pipeline.calibration import (
+    Calibration,
+    Overheads,
+    RuntimeCosts,
+    StageCosts,
+)
 from simdeep.validate.pipeline.compare import Comparison, Ordering, Pair, order
 from simdeep.validate.pipeline.measured import GRADIENT_TOLERANCE, Measured
 from simdeep.validate.pipeline.points import (
@@ -25,6 +30,7 @@ __all__ = [
     "Comparison",
     "Measured",
     "Ordering",
+    "Overheads",
     "Pair",
     "Point",
     "Predicted",

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from simdeep.calibrate.workers import run_workers
 from simdeep.validate.pipeline.calibration import (
     Calibration,
+    Overheads,
     Part,
     RuntimeCosts,
     StageCosts,
-    Turnwise,
 )
-from simdeep.validate.pipeline.calm import Try, disturbances
-from simdeep.validate.pipeline.comm import message_time, open_times, reduce_time
+from simdeep.validate.pipeline.comm import MessageTimes, message_times, reduce_time
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.transformer.config import read_config
@@ -37,39 +36,47 @@ def start_timing(
     else:
         shares = [tuple(p for p in parts if p[0] == core) for core in range(turns.singles)]
     return [
-        pool.submit(run_workers, _time, (setup, share, turns, i), 1, "gloo", timeout_s)
+        pool.submit(
+            run_workers, _time, (setup, share, turns, i), 1, "gloo", timeout_s, turns.stopped
+        )
         for i, share in enumerate(shares)
     ]
 
 
 def finish_timing(
-    points: Sequence[Point], setup: Setup, turns: Turns, timed: Sequence[Future[Any]]
+    points: Sequence[Point], turns: Turns, timed: Sequence[Future[Any]], overheads: Overheads
 ) -> Calibration:
-    """Measure the runtimes and messages too, and put all together."""
-    ranks = points[0].ranks
+    """Put together what was measured."""
     tries: dict[Part, StageTries] = {}
     for future in timed:
         tries |= future.result()[0]
-    hidden = read_config(setup.model, setup.changes).model.hidden
-    size = 4 * setup.sequences * setup.tokens * hidden
     if turns.singles == 1:
         by_stage = {part[1:]: found for part, found in tries.items()}
         tries = {part: by_stage[part[1:]] for part in _parts(points)}
+    stages = {part: _costs(of_part) for part, of_part in tries.items()}
+    return Calibration(stages, overheads, turns.singles)
+
+
+def time_overheads(points: Sequence[Point], setup: Setup) -> Overheads:
+    """Measure runtimes and messages, for points of equally many ranks."""
+    ranks = points[0].ranks
+    hidden = read_config(setup.model, setup.changes).model.hidden
+    size = 4 * setup.sequences * setup.tokens * hidden
     copied = any(point.schedule == OWN for point in points)
     schedules = tuple(dict.fromkeys(point.schedule for point in points))
     runtimes: dict[str, RuntimeCosts] = run_workers(_time_runtimes, (setup, schedules), 1)[0]
     late: list[float] = run_workers(_waits, (), 1) if setup.emulate else [0.0]
-    send_s, recv_s = open_times(setup.backend, size) if ranks > 1 else (0.0, 0.0)
-    return Calibration(
-        stages={part: _costs(of_part) for part, of_part in tries.items()},
+    message = MessageTimes(0.0, 0.0, 0.0)
+    if ranks > 1:
+        message = message_times(setup.backend, size)
+    return Overheads(
         runtimes=runtimes,
         message_bytes=size,
-        message_s=message_time(setup.backend, size) if ranks > 1 else 0.0,
-        send_s=send_s,
-        recv_s=recv_s,
+        message_s=message.message_s,
+        send_s=message.send_s,
+        recv_s=message.recv_s,
         reduce_s=reduce_time(setup, ranks) if copied else 0.0,
         late_s=late[0],
-        at_once=turns.singles,
     )
 
 
@@ -86,18 +93,14 @@ def _parts(points: Sequence[Point]) -> list[Part]:
 
 def _costs(tries: StageTries) -> StageCosts:
     return StageCosts(
-        samples=_turnwise(tries.together),
-        alone=_turnwise(tries.alone),
-        disturbed=tuple(
-            map(max, zip(*map(disturbances, (tries.together, tries.alone)), strict=True))
-        ),
+        samples={
+            what: tuple(tuple(one.value[what]) for one in tries.turns)
+            for what in tries.turns[0].value
+        },
+        disturbed=tuple(one.disturbed for one in tries.turns),
         saved_bytes=tries.saved_bytes,
         parameter_bytes=tries.parameter_bytes,
     )
-
-
-def _turnwise(tries: Sequence[Try[dict[str, list[float]]]]) -> Turnwise:
-    return {what: tuple(tuple(one.value[what]) for one in tries) for what in tries[0].value}
 
 
 def _time(

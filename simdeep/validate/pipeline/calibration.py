@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from simdeep.program.schedule.actions import Kind
-from simdeep.validate.pipeline.points import Point
 
 Part = tuple[int, int, int]
 """A rank (the core that stands for it: cores are not always alike), a stage, and of how many."""
@@ -16,6 +15,16 @@ Part = tuple[int, int, int]
 Turnwise = Mapping[str, tuple[tuple[float, ...], ...]]
 """Seconds by what was timed: turn by turn, sample by sample."""
 
+
+RESTED = " rested"
+"""After the kind of an action that follows a wait: `F rested`. A core that has slept is slow at
+first: it wakes up, and its caches have gone cold."""
+
+REST_S = 5e-3
+"""How long a core sleeps before an action is timed as rested."""
+
+WAITED_S = 1e-3
+"""From which wait on an action counts as rested."""
 
 END = ("scale", "optimizer")
 """What ends a step: torch's division of gradients by the number of micro-batches, and AdamW."""
@@ -25,15 +34,14 @@ END = ("scale", "optimizer")
 class StageCosts:
     """A stage on one process.
 
-    `samples` are seconds of F, B (both gradients at once), I, W, `scale` and `optimizer` (`END`)
-    while other single processes computed the same beside it, one on each core that a run would use;
-    `alone` are the same with the machine to itself. `disturbed` says of each turn how much of the
-    machine processes of others took (above 1: more than is let pass). `saved_bytes` is what one F
-    keeps for its backward, `parameter_bytes` its weights.
+    `samples` are seconds of F, B (both gradients at once), I, W, of F, B and I after a rest
+    (`RESTED`), of `scale` and of `optimizer` (`END`), while other single processes computed the
+    same beside it, one on each core that a run would use. `disturbed` says of each turn how much
+    other work interfered (above 1: more than is let pass). `saved_bytes` is what one F keeps for
+    its backward, `parameter_bytes` its weights.
     """
 
     samples: Turnwise
-    alone: Turnwise
     disturbed: tuple[float, ...]
     saved_bytes: int
     parameter_bytes: int
@@ -43,7 +51,6 @@ class StageCosts:
         return replace(
             self,
             samples={what: tuple(times[i] for i in turns) for what, times in self.samples.items()},
-            alone={what: tuple(times[i] for i in turns) for what, times in self.alone.items()},
             disturbed=tuple(self.disturbed[i] for i in turns),
         )
 
@@ -59,12 +66,6 @@ class StageCosts:
         """Standard deviation of the samples over their mean."""
         samples = self.all_s(what)
         return statistics.stdev(samples) / statistics.mean(samples) if len(samples) > 1 else 0.0
-
-    def alone_share(self, what: str) -> float:
-        """Time alone over time beside others: 1 where company costs nothing."""
-        beside = self.median_s(what)
-        alone = statistics.median(itertools.chain.from_iterable(self.alone[what]))
-        return min(1.0, alone / beside) if beside > 0.0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,15 @@ class RuntimeCosts:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Everything a prediction is made of.
+class Overheads:
+    """What pipelines of so many ranks spend beside computing.
 
-    `message_s` is the time of a message between stages, half of a ping-pong's round trip, `send_s`
-    and `recv_s` what a process spends in opening a send and a receive of one;
-    `reduce_s` that of adding up the copies of stages (0 where there are none), from a run that does
-    nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is
-    real).
-    `at_once` single processes were timed beside each other.
+    `message_s` is the time of a message between stages until it has woken its receiver, `send_s`
+    and `recv_s` what a process spends in opening a send and a receive of one; `reduce_s` that of
+    adding up the copies of stages (0 where there are none), from a run that does nothing else;
+    `late_s` how much longer a wait lasts than it was asked to (0 where computing is real).
     """
 
-    stages: Mapping[Part, StageCosts]
     runtimes: Mapping[str, RuntimeCosts]
     message_bytes: int
     message_s: float
@@ -101,13 +99,15 @@ class Calibration:
     recv_s: float
     reduce_s: float
     late_s: float
-    at_once: int
 
-    def of_stages(self, point: Point) -> dict[Part, StageCosts]:
-        """Those that a point needs."""
-        table, n = point.table, point.n_stages
-        held = [(rank, stage) for rank, own in enumerate(table.stages_of) for stage in own]
-        return {(rank, stage, n): self.stages[rank, stage, n] for rank, stage in held}
+
+@dataclass(frozen=True)
+class Calibration:
+    """Everything a prediction is made of; `at_once` single processes computed beside each other."""
+
+    stages: Mapping[Part, StageCosts]
+    overheads: Overheads
+    at_once: int
 
     def of_turns(self, turns: Sequence[int]) -> Calibration:
         """With stages as these turns alone say."""

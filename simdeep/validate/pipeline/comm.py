@@ -4,52 +4,78 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from simdeep.calibrate.comm import measure_p2p
 from simdeep.calibrate.workers import run_workers
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 
 _REPEATS = 7
-_MESSAGES = 40
+_MESSAGES = 80
 
 
-def message_time(backend: str, size: int) -> float:
-    """Seconds of a message of `size` bytes between two processes: half a ping-pong's round trip.
+@dataclass(frozen=True)
+class MessageTimes:
+    """Seconds of a message: until it has woken its receiver, and to open a send and a receive."""
 
-    Of the fastest batch of about a hundred: other work on the machine only adds to it.
+    message_s: float
+    send_s: float
+    recv_s: float
+
+
+def message_times(backend: str, size: int) -> MessageTimes:
+    """Messages of `size` bytes as a pipeline sends them, between two processes; medians.
+
+    The sender comes from computing something, the receiver sleeps until the message is there. In a
+    ping-pong without a pause both are awake, and a message takes a fraction of that
+    (`simdeep.calibrate.comm.measure_p2p`).
     """
-    rows = measure_p2p("nccl" if backend == "nccl" else "gloo", sizes=(size,))
-    return float(next(row.low_s for row in rows if row.kind == "p2p"))
+    by_rank: list[list[_Ends]] = run_workers(_exchange, (size, backend), 2, backend)
+    pairs = list(zip(*by_rank, strict=True))
+    sent = [one if one.sent_s else other for one, other in pairs]
+    received = [other if one.sent_s else one for one, other in pairs]
+    return MessageTimes(
+        statistics.median(r.at - s.at for r, s in zip(received, sent, strict=True)),
+        statistics.median(end.sent_s for end in sent),
+        statistics.median(end.opened_s for end in received),
+    )
 
 
-def open_times(backend: str, size: int) -> tuple[float, float]:
-    """Seconds that a process spends in opening a send and a receive of `size` bytes; medians."""
-    by_rank: list[list[tuple[float, float]]] = run_workers(_open, (size, backend), 2, backend)
-    sends, receives = zip(*(times for of_rank in by_rank for times in of_rank), strict=True)
-    return statistics.median(sends), statistics.median(receives)
+class _Ends(NamedTuple):
+    """One end of a message: the clock when it was sent or there, and what opening it took."""
+
+    at: float
+    sent_s: float = 0.0
+    opened_s: float = 0.0
 
 
-def _open(rank: int, n: int, size: int, backend: str) -> list[tuple[float, float]]:
+def _exchange(rank: int, n: int, size: int, backend: str) -> list[_Ends]:
     import torch
     import torch.distributed as dist
 
-    device = f"cuda:{rank}" if backend == "nccl" else "cpu"
-    ours, theirs = (torch.zeros(size // 4, device=device) for _ in range(2))
+    from simdeep.validate.pipeline.attempts import Pace
+
+    cuda = backend == "nccl"
+    values = torch.zeros(size // 4, device=f"cuda:{rank}" if cuda else "cpu")
+    pace = Pace()
     found = []
     for repeat in range(_MESSAGES):
         dist.barrier()
-        start = time.perf_counter()
-        receive = dist.irecv(theirs, 1 - rank)
-        received = time.perf_counter() - start
-        dist.barrier()  # as in a pipeline, the other side is mostly ready when a send comes
-        start = time.perf_counter()
-        send = dist.isend(ours, 1 - rank)
-        sent = time.perf_counter() - start
-        receive.wait()
-        send.wait()
-        if repeat:
-            found.append((sent, received))
-    return found
+        if repeat % 2 == rank:
+            pace.seconds()
+            start = time.perf_counter()
+            work = dist.isend(values, 1 - rank)
+            found.append(_Ends(start, sent_s=time.perf_counter() - start))
+            work.wait()
+        else:
+            start = time.perf_counter()
+            work = dist.irecv(values, 1 - rank)
+            opened = time.perf_counter() - start
+            work.wait()
+            if cuda:
+                torch.cuda.synchronize()
+            found.append(_Ends(time.perf_counter(), opened_s=opened))
+    return found[_MESSAGES // 4 :]  # the first ones open connections
 
 
 def reduce_time(setup: Setup, ranks: int) -> float:

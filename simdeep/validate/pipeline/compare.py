@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simdeep.validate.pipeline.calibration import Calibration
@@ -18,10 +18,11 @@ DIFFERENT = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """A point, predicted and measured."""
+    """A point, predicted and measured; `calibration` is all that the prediction is made of."""
 
     predicted: Predicted
     measured: Measured
+    calibration: Calibration
 
     @property
     def error(self) -> float:
@@ -37,10 +38,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All points of a grid, and what the predictions were made of, by number of ranks."""
+    """All points of a grid."""
 
     setup: Setup
-    calibrations: Mapping[int, Calibration]
     pairs: tuple[Pair, ...]
 
     @property

@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from simdeep.program.schedule import Spans, Table, acts_of
-from simdeep.validate.pipeline.calm import Try
 from simdeep.validate.pipeline.points import Point
 from simdeep.validate.timing import Span
 
@@ -20,21 +19,22 @@ GRADIENT_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class RankStep:
-    """One step of one rank: seconds of the machine's clock, the same for all ranks."""
+    """One step of one rank: seconds of the machine's clock, the same for all ranks.
+
+    `disturbed` is how much other work interfered with the rank where it did most (see `calm`).
+    """
 
     start: float
     end: float
     spans: tuple[Span, ...] = field(repr=False)
+    disturbed: float = 0.0
 
 
 @dataclass(frozen=True)
 class RankResult:
-    """What one rank found of one point; errors are None where waits stood for computing.
+    """What one rank found of one point; errors are None where waits stood for computing."""
 
-    The signs of disturbance are the worst of all ranks, and so the same on all.
-    """
-
-    steps: tuple[Try[RankStep], ...]
+    steps: tuple[RankStep, ...]
     gradient_error: float | None
     loss: float
     wanted_loss: float | None
@@ -47,15 +47,17 @@ class Measured:
     point: Point
     steps: tuple[tuple[RankStep, ...], ...]
     """By turn, then by rank."""
-    disturbed: tuple[float, ...]
-    """Of each turn, by processes of others; above 1: more than is let pass."""
     gradient_error: float | None
     loss_error: float | None
 
     def of_turns(self, turns: Sequence[int]) -> Measured:
         """What these turns alone gave."""
-        steps = tuple(self.steps[i] for i in turns)
-        return replace(self, steps=steps, disturbed=tuple(self.disturbed[i] for i in turns))
+        return replace(self, steps=tuple(self.steps[i] for i in turns))
+
+    @property
+    def disturbed(self) -> tuple[float, ...]:
+        """Of each turn, by other work; above 1: more than is let pass."""
+        return tuple(max(rank.disturbed for rank in step) for step in self.steps)
 
     @property
     def calm(self) -> float:

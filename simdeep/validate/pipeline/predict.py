@@ -9,14 +9,28 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simdeep.api import run_engine
+from simdeep.engine.timeline import Timeline
 from simdeep.program.schedule import Act, Spans
-from simdeep.validate.pipeline.calibration import END, Calibration
+from simdeep.validate.pipeline.calibration import (
+    END,
+    RESTED,
+    WAITED_S,
+    Calibration,
+)
 from simdeep.validate.pipeline.measured import bubble_of, median_by_kind, spans_of
 from simdeep.validate.pipeline.points import OWN, Point, Setup
-from simdeep.validate.pipeline.program import Cost, Times, lower
+from simdeep.validate.pipeline.program import Lowered, Times, lower
 
 DRAWS = 15
 """Steps simulated for a point, every action with another of its measured samples each time."""
+
+
+_MOST_PASSES = 4
+"""Who waits depends on how long actions take, and that on who has waited: so many passes until
+both agree."""
+
+Rested = frozenset[tuple[int, Act]]
+"""Actions, with their ranks, before which the rank's core has slept."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,11 @@ def predict(
     point: Point,
     calibration: Calibration,
     setup: Setup,
+    *,
     draws: int = DRAWS,
     engine: str = "reference",
 ) -> Predicted:
-    """Simulate a point's step `draws` times.
+    """Simulate a point's step `draws` times, with samples of one turn of the calibration each.
 
     Args:
         point: what to simulate.
@@ -53,8 +68,13 @@ def predict(
     """
     steps, noted = [], []
     for draw in range(draws):
-        lowered = lower(point.table, _times(point, calibration, setup, draw))
-        timeline = run_engine(engine, lowered.priced)
+        rested: Rested = frozenset()
+        for _ in range(_MOST_PASSES):
+            lowered = lower(point.table, _times(point, calibration, setup, draw, rested))
+            timeline = run_engine(engine, lowered.priced)
+            before, rested = rested, _rested(lowered, timeline)
+            if rested == before or setup.emulate:
+                break
         steps.append(timeline.makespan_ns / 1e9)
         noted.append(lowered.spans(timeline))
     spans = [spans_of(point.table, by_rank, 0.0) for by_rank in noted]
@@ -68,43 +88,54 @@ def predict(
     )
 
 
-def _times(point: Point, calibration: Calibration, setup: Setup, draw: int) -> Times:
+def _rested(lowered: Lowered, timeline: Timeline) -> Rested:
+    """Actions that come after a wait; a W comes after its I or another W."""
+    return frozenset(
+        (rank, act)
+        for rank, (acts, waits) in enumerate(
+            zip(lowered.acts, lowered.waited_s(timeline), strict=True)
+        )
+        for act, waited in zip(acts, waits, strict=True)
+        if waited >= WAITED_S and act.kind != "W"
+    )
+
+
+def _times(
+    point: Point, calibration: Calibration, setup: Setup, draw: int, rested: Rested
+) -> Times:
     random = np.random.default_rng([setup.seed, 0x51, draw])
-    runtime = calibration.runtimes[point.schedule]
+    overheads = calibration.overheads
+    runtime = overheads.runtimes[point.schedule]
     n = point.n_stages
-    others = max(1, calibration.at_once - 1)
 
-    moment = random.random()
+    def sample(rank: int, stage: int, what: str) -> float:
+        """All of a draw from the same turn, as a slow while is one of slow neighbours.
 
-    def cost(rank: int, stage: int, what: str) -> Cost:
-        """A sample, split so that alone and beside the others it takes what was measured.
-
-        All samples of a draw come from the same turn: a slow while is one of slow neighbours.
+        Waits have no such memory: they are drawn from all samples, and so are these.
         """
-        of_stage = calibration.stages[rank, stage, n]
-        turns = of_stage.samples[what]
-        beside = float(random.choice(turns[int(moment * len(turns))]))
-        shared = beside * (1.0 - of_stage.alone_share(what)) / others
-        return Cost(beside - shared * (1 + others), shared)
+        turns = calibration.stages[rank, stage, n].samples[what]
+        turn = int(random.integers(len(turns))) if setup.emulate else draw % len(turns)
+        return float(random.choice(turns[turn]))
 
-    def action(rank: int, act: Act) -> Cost:
+    def action(rank: int, act: Act) -> float:
         # A wait covers what the runtime does inside the action; it only ends late.
-        more = calibration.late_s if setup.emulate else runtime.inside_s.get(act.kind, 0.0)
-        return cost(rank, act.stage, act.kind) + Cost(more)
+        more = overheads.late_s if setup.emulate else runtime.inside_s.get(act.kind, 0.0)
+        what = act.kind + RESTED if (rank, act) in rested else act.kind
+        return sample(rank, act.stage, what) + more
 
     own = point.schedule == OWN
     parts = ("optimizer",) if own or setup.emulate else END
-    late = Cost(runtime.after_s + calibration.late_s)
+    late = runtime.after_s + overheads.late_s
     return Times(
         action=action,
         between_s=runtime.between_s,
-        message_s=calibration.message_s,
-        send_s=calibration.send_s,
-        recv_s=calibration.recv_s,
+        message_s=overheads.message_s,
+        send_s=overheads.send_s,
+        recv_s=overheads.recv_s,
         start_s=runtime.before_s,
-        reduce_s=calibration.reduce_s if own else 0.0,
-        end=tuple(
-            sum((cost(rank, stage, part) for stage in stages for part in parts), late)
+        reduce_s=overheads.reduce_s if own else 0.0,
+        end_s=tuple(
+            late + sum(sample(rank, stage, part) for stage in stages for part in parts)
             for rank, stages in enumerate(point.table.stages_of)
         ),
     )

@@ -1,9 +1,8 @@
 """Lowers what the ranks' runtimes do to a program of the engine, priced with measured times.
 
-All processes are on one machine, which is the engine's one rank: each has a stream with its
-actions, the runtime's own time between them and its waits, and one for each way its messages go.
-What an action takes longer beside others is the part of it that they share (the engine's rule 3).
-A message runs from when both its ends are open, as long as it was measured.
+Streams of a rank: `compute`, with its actions, the runtime's own time between them and its waits;
+and one for each way its messages go. A message runs from when both its ends are open, as long as it
+was measured.
 """
 
 from __future__ import annotations
@@ -26,67 +25,56 @@ _ACTIONS = {"F": Action.F, "I": Action.I, "W": Action.W, "B": Action.I}
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds of computing: `own_s`, and `shared_s` times the processes that compute meanwhile."""
-
-    own_s: float
-    shared_s: float = 0.0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.own_s + other.own_s, self.shared_s + other.shared_s)
-
-
-@dataclass(frozen=True)
 class Times:
-    """Of an action on a rank, between two actions, of a message and its ends, around the step.
+    """Seconds: of an action on a rank, between two actions, of a message and its ends, of the rest.
 
-    `end` by rank comes after the last action, `reduce_s` before it, together on all ranks.
+    `end_s` by rank comes after the last action, `reduce_s` before it, together on all ranks.
     """
 
-    action: Callable[[int, Act], Cost]
+    action: Callable[[int, Act], float]
     between_s: float
     message_s: float
     send_s: float
     recv_s: float
     start_s: float
     reduce_s: float
-    end: tuple[Cost, ...]
-
-
-NOTHING = Cost(0.0)
+    end_s: tuple[float, ...]
 
 
 @dataclass
 class _Draft:
     """Tasks as they are written down; `deps` are rows."""
 
+    rank: list[int] = field(default_factory=list)
     stream: list[int] = field(default_factory=list)
     kind: list[int] = field(default_factory=list)
     component: list[int] = field(default_factory=list)
     act: list[Act | None] = field(default_factory=list)
-    cost: list[Cost] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     group: list[int] = field(default_factory=list)
     deps: list[list[int]] = field(default_factory=list)
 
     def add(
         self,
-        stream: int,
+        rank: int,
         kind: Kind,
         component: str,
-        cost: Cost = NOTHING,
+        seconds: float = 0.0,
         *,
+        stream: int = 0,
         act: Act | None = None,
         group: int = -1,
     ) -> int:
         """Append a task; returns its row."""
+        self.rank.append(rank)
         self.stream.append(stream)
         self.kind.append(kind)
         self.component.append(_COMPONENTS.index(component))
         self.act.append(act)
-        self.cost.append(cost)
+        self.seconds.append(seconds)
         self.group.append(group)
         self.deps.append([])
-        return len(self.stream) - 1
+        return len(self.rank) - 1
 
 
 @dataclass(frozen=True)
@@ -96,6 +84,17 @@ class Lowered:
     priced: Priced
     rows: tuple[tuple[int, ...], ...]
     acts: tuple[tuple[Act, ...], ...]
+
+    def waited_s(self, timeline: Timeline) -> list[list[float]]:
+        """How long each rank waited before each of its actions, seconds."""
+        program = timeline.program
+        computes = program.kind == Kind.COMPUTE
+        found = []
+        for rank, rows in enumerate(self.rows):
+            own = np.flatnonzero(computes & (program.rank == rank))
+            before = own[np.searchsorted(own, rows) - 1]  # the start of the step comes first
+            found.append(((timeline.start_ns[list(rows)] - timeline.end_ns[before]) / 1e9).tolist())
+        return found
 
     def spans(self, timeline: Timeline) -> list[list[Span]]:
         """When each rank's actions ran, in seconds from the start of the step."""
@@ -127,10 +126,11 @@ def lower(table: Table, times: Times) -> Lowered:
     ways = list(dict.fromkeys(map(_way, sent)))
     transfers = {
         message: draft.add(
-            table.n_ranks + ways.index(_way(message)),
+            message.source,
             Kind.TRANSFER,
             "message",
-            Cost(times.message_s),
+            times.message_s,
+            stream=1 + ways.index(_way(message)),
         )
         for message in sent
     }
@@ -138,11 +138,10 @@ def lower(table: Table, times: Times) -> Lowered:
     acts = tuple(tuple(op.act for op in row if op.act) for row in ops)
     for rank in range(table.n_ranks):
         if times.reduce_s:
-            draft.add(rank, Kind.TRANSFER, "copies", Cost(times.reduce_s), group=0)
-        draft.add(rank, Kind.COMPUTE, "end", times.end[rank])
-    names = (f"rank {rank}" for rank in range(table.n_ranks))
+            draft.add(rank, Kind.TRANSFER, "copies", times.reduce_s, group=0)
+        draft.add(rank, Kind.COMPUTE, "end", times.end_s[rank])
     links = (f"{way.source} to {way.target}, stage {way.stage}" for way in ways)
-    return Lowered(_priced(draft, (*names, *links)), rows, acts)
+    return Lowered(_priced(draft, ("compute", *links), table.n_ranks), rows, acts)
 
 
 def _rank(
@@ -154,14 +153,13 @@ def _rank(
 ) -> tuple[int, ...]:
     """Append what one rank does; returns the rows of its actions."""
     rows = []
-    between = Cost(times.between_s)
-    draft.add(rank, Kind.COMPUTE, "start", Cost(times.start_s))
+    draft.add(rank, Kind.COMPUTE, "start", times.start_s)
     for op in ops:
         if op.act is not None:
             rows.append(
                 draft.add(rank, Kind.COMPUTE, "action", times.action(rank, op.act), act=op.act)
             )
-            draft.add(rank, Kind.COMPUTE, "runtime", between)
+            draft.add(rank, Kind.COMPUTE, "runtime", times.between_s)
         elif op.message is not None:
             transfer = transfers[op.message]
             if op.what == "wait":
@@ -170,19 +168,19 @@ def _rank(
                 # The message is on its way when its end is open; opening it takes this rank time.
                 draft.deps[transfer].append(draft.add(rank, Kind.SYNC, "open"))
                 took = times.send_s if op.what == "send" else times.recv_s
-                draft.add(rank, Kind.COMPUTE, "runtime", Cost(took))
+                draft.add(rank, Kind.COMPUTE, "runtime", took)
     return tuple(rows)
 
 
-def _priced(draft: _Draft, streams: tuple[str, ...]) -> Priced:
-    n = len(draft.stream)
+def _priced(draft: _Draft, streams: tuple[str, ...], n_ranks: int) -> Priced:
+    n = len(draft.rank)
     kind = np.array(draft.kind, np.int8)
     program = Program(
-        n_ranks=1,
+        n_ranks=n_ranks,
         streams=streams,
         components=_COMPONENTS,
         works=(),
-        rank=np.zeros(n, np.int32),
+        rank=np.array(draft.rank, np.int32),
         stream=np.array(draft.stream, np.int8),
         kind=kind,
         action=np.array([_ACTIONS[a.kind] if a else Action.P2P for a in draft.act], np.int8),
@@ -200,21 +198,20 @@ def _priced(draft: _Draft, streams: tuple[str, ...]) -> Priced:
         mem_take=np.zeros(n, np.int64),
         mem_free=np.zeros(n, np.int64),
     )
-    own_ns = np.array([cost.own_s for cost in draft.cost]) * 1e9
-    shared_ns = np.array([cost.shared_s for cost in draft.cost]) * 1e9
+    ns = np.array(draft.seconds) * 1e9
     zeros, none = np.zeros(n), np.zeros(n, np.int32)
     return Priced(
         program=program,
         sm_ns=zeros,
-        mem_ns=shared_ns,
-        fixed_ns=np.where(kind == Kind.COMPUTE, own_ns, 0.0),
+        mem_ns=zeros,
+        fixed_ns=np.where(kind == Kind.COMPUTE, ns, 0.0),
         sm_want=none,
         sm_drag=zeros,
         mem_drag=zeros,
         port=np.full((n, 4), -1, np.int32),
         port_ns=np.zeros((n, 4)),
         floor_ns=zeros,
-        latency_ns=np.where(kind == Kind.TRANSFER, own_ns, 0.0),
+        latency_ns=np.where(kind == Kind.TRANSFER, ns, 0.0),
         sms=none,
         draw_milli=none,
         n_ports=1,

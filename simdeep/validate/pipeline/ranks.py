@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from simdeep.validate.computer import Computer
 from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
-from simdeep.validate.pipeline.calm import Try
 from simdeep.validate.pipeline.measured import RankResult, RankStep
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 from simdeep.validate.pipeline.run import Waits
@@ -109,7 +109,7 @@ def run_points(
     for one in on_rank:
         one.step()  # the first step with the optimizer makes its state
     pace = Pace()
-    steps: list[list[Try[RankStep]]] = [[] for _ in points]
+    steps: list[list[RankStep]] = [[] for _ in points]
     turns.mark("ran 0", rank)
     for turn in range(turns.count):
         turns.wait(f"timed {turn}", turns.singles)
@@ -122,8 +122,8 @@ def run_points(
     ]
 
 
-def _try(one: PointOnRank, pace: Pace) -> Try[RankStep]:
-    """A step with the worst of all ranks' signs of disturbance."""
+def _try(one: PointOnRank, pace: Pace) -> RankStep:
+    """A step, and how disturbed the most disturbed rank was."""
 
     def own_s(passed: float, used: float) -> float:
         total = torch.tensor(used, dtype=torch.float64, device=one.device)
@@ -131,11 +131,9 @@ def _try(one: PointOnRank, pace: Pace) -> Try[RankStep]:
         return float(total)
 
     mine = attempt(one.step, lambda step: step.spans, pace, own_s, dist.barrier)
-    signs = torch.tensor(
-        [mine.lost, mine.foreign, mine.pace_s], dtype=torch.float64, device=one.device
-    )
-    dist.all_reduce(signs, dist.ReduceOp.MAX)
-    return Try(mine.value, *signs.tolist())
+    worst = torch.tensor(mine.disturbed, dtype=torch.float64, device=one.device)
+    dist.all_reduce(worst, dist.ReduceOp.MAX)
+    return replace(mine.value, disturbed=worst.item())
 
 
 def _check(

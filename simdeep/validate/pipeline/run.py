@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from simdeep.calibrate.workers import run_workers
 from simdeep.program.schedule.actions import Kind
 from simdeep.validate.pipeline.calibration import Part
-from simdeep.validate.pipeline.calm import disturbances
 from simdeep.validate.pipeline.measured import Measured, RankResult
 from simdeep.validate.pipeline.points import Point, Setup
 from simdeep.validate.pipeline.turns import Turns
@@ -44,7 +43,12 @@ def run_points(
     """
     points = tuple(points)
     by_rank: list[list[RankResult]] = run_workers(
-        _work, (setup, points, waits, turns), points[0].ranks, setup.backend, timeout_s
+        _work,
+        (setup, points, waits, turns),
+        points[0].ranks,
+        setup.backend,
+        timeout_s,
+        turns.stopped,
     )
     return tuple(
         _together(point, [results[i] for results in by_rank]) for i, point in enumerate(points)
@@ -61,14 +65,9 @@ def _together(point: Point, results: Sequence[RankResult]) -> Measured:
     errors = [result.gradient_error for result in results if result.gradient_error is not None]
     wanted = results[0].wanted_loss
     loss = sum(result.loss for result in results)
-    steps = [
-        replace(tries[0], value=tuple(one.value for one in tries))
-        for tries in zip(*(result.steps for result in results), strict=True)
-    ]
     return Measured(
         point=point,
-        steps=tuple(step.value for step in steps),
-        disturbed=tuple(disturbances(steps)),
+        steps=tuple(zip(*(result.steps for result in results), strict=True)),
         gradient_error=max(errors, default=None),
         loss_error=None if wanted is None else abs(loss - wanted) / abs(wanted),
     )

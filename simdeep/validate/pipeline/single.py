@@ -17,7 +17,13 @@ from simdeep.program.schedule import Act, build_table
 from simdeep.program.schedule.actions import KINDS, Kind
 from simdeep.validate.computer import Computer
 from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
-from simdeep.validate.pipeline.calibration import END, Part, RuntimeCosts
+from simdeep.validate.pipeline.calibration import (
+    END,
+    REST_S,
+    RESTED,
+    Part,
+    RuntimeCosts,
+)
 from simdeep.validate.pipeline.calm import Try
 from simdeep.validate.pipeline.measured import RankStep
 from simdeep.validate.pipeline.points import TORCH_CLASSES, Point, Setup
@@ -32,8 +38,23 @@ from simdeep.validate.transformer.training import make_optimizer
 IN_FLIGHT = 4
 """Micro-batches whose activations are held at once while stages are timed."""
 
+_RESTED = 2
+"""Of those, so many are timed after a rest."""
+
 PASSES: tuple[tuple[Kind, ...], ...] = (("F", "B"), ("F", "I", "W"))
 """A forward with either kind of backward."""
+
+
+def _order(text: str) -> tuple[tuple[Kind, int], ...]:
+    found = [(kind, int(word[1:])) for word in text.split() for kind in KINDS if word[0] == kind]
+    return tuple(found)
+
+
+MIXED = (
+    _order("F0 F1 B0 F2 B1 F3 B2 B3"),
+    _order("F0 F1 I0 F2 I1 W0 F3 W1 I2 W2 I3 W3"),
+)
+"""The same as a schedule mixes them: what ran before an action decides what is in the caches."""
 
 _WARM_UP = 1
 _MICROBATCHES = 4
@@ -50,13 +71,9 @@ class _Step(Protocol):
 
 
 class StageTries(NamedTuple):
-    """What was measured of a stage, turn by turn: seconds by what was timed.
+    """What was measured of a stage, turn by turn: seconds by what was timed."""
 
-    `together` while other single processes computed beside it, `alone` with all others idle.
-    """
-
-    together: list[Try[dict[str, list[float]]]]
-    alone: list[Try[dict[str, list[float]]]]
+    turns: list[Try[dict[str, list[float]]]]
     saved_bytes: int
     parameter_bytes: int
 
@@ -70,9 +87,8 @@ def time_stages(
     if turns.singles > 1 and not cuda:
         pin(number)
     work = real_work(setup, IN_FLIGHT, "cuda" if cuda else "cpu")
-    timers = [
-        _StageTimer(work, part, torch.cuda.synchronize if cuda else nothing) for part in parts
-    ]
+    finish = torch.cuda.synchronize if cuda else nothing
+    timers = [_StageTimer(work, part, finish) for part in parts]
     pace = Pace()
     gc.collect()
     gc.disable()
@@ -82,22 +98,12 @@ def time_stages(
         turns.wait(f"ran {turn}", turns.ranks)
         turns.meet(f"start {turn}", number)
         for timer in timers:
-            timer.together.append(timer.attempt(pace, turns.singles))
-        # Who is done goes on, so that the others are not alone before they are to be.
-        turns.meet(f"together {turn}", number, timers[0].once)
-        for whose in range(turns.singles if turns.singles > 1 else 0):
-            if whose == number:
-                for timer in timers:
-                    timer.alone.append(timer.attempt(pace, 1))
-            turns.meet(f"alone {turn} {whose}", number)
+            timer.tries.append(timer.attempt(pace, turns.singles))
+        # Who is done goes on, so that the others are not alone while they measure.
+        turns.meet(f"end {turn}", number, timers[0].once)
         turns.mark(f"timed {turn}", number)
     return {
-        timer.part: StageTries(
-            timer.together,
-            timer.alone or timer.together,
-            timer.saved_bytes,
-            timer.parameter_bytes,
-        )
+        timer.part: StageTries(timer.tries, timer.saved_bytes, timer.parameter_bytes)
         for timer in timers
     }
 
@@ -121,32 +127,45 @@ class _StageTimer:
         self._gradient = None if last else gradient
         self._optimizer = make_optimizer(self._stage, LEARNING_RATE)
         self._end: dict[str, float] = {}
-        self.together: list[Try[dict[str, list[float]]]] = []
-        self.alone: list[Try[dict[str, list[float]]]] = []
+        self._rested: list[Span] = []
+        self.tries: list[Try[dict[str, list[float]]]] = []
         self.parameter_bytes = sum(p.numel() * p.element_size() for p in self._stage.parameters())
         self.saved_bytes = _saved_bytes(self._stage, work.inputs[0], self._given[0])
 
     def attempt(self, pace: Pace, own_cores: int) -> Try[dict[str, list[float]]]:
         """Seconds of one call of `once`; `own_cores` are busy for this calibration."""
         one = attempt(self.once, lambda spans: spans, pace, lambda passed, _: own_cores * passed)
-        return Try(self._times(one.value), one.lost, one.foreign, one.pace_s)
+        times = self._times(one.value)
+        return Try(times, one.lost, one.foreign, one.before_s, one.after_s)
 
     def once(self) -> list[Span]:
-        """Every kind of action on `IN_FLIGHT` micro-batches, and the end of a step."""
+        """Every kind of action on `IN_FLIGHT` micro-batches, some after a rest, and a step's end.
+
+        Returns the spans of those without a rest.
+        """
         self.notes.take()
         self._optimizer.zero_grad(set_to_none=False)
+        for kind, mb in itertools.chain(*MIXED):
+            self._run(kind, mb)
+        hot = self.notes.take()
         for kinds in PASSES:
             for kind in kinds:
-                for mb in range(IN_FLIGHT):
-                    given = {"F": self._given[mb], "W": None}.get(kind, self._gradient)
-                    self._computer.run(Act(kind, self.part[1], mb), given)
+                for mb in range(_RESTED):
+                    if kind != "W":  # follows its I at once, or another W
+                        time.sleep(REST_S)
+                    self._run(kind, mb)
+        self._rested = [span for span in self.notes.take() if span.act.kind != "W"]
         start = self._clock()
         for p in self._stage.parameters():
             p.grad.div_(IN_FLIGHT)
         scaled = self._clock()
         self._optimizer.step()
         self._end = dict(zip(END, (scaled - start, self._clock() - scaled), strict=True))
-        return self.notes.take()
+        return hot
+
+    def _run(self, kind: Kind, mb: int) -> None:
+        given = {"F": self._given[mb], "W": None}.get(kind, self._gradient)
+        self._computer.run(Act(kind, self.part[1], mb), given)
 
     def _clock(self) -> float:
         self._finish()
@@ -157,6 +176,8 @@ class _StageTimer:
         found: dict[str, list[float]] = {what: [took] for what, took in self._end.items()}
         for span in spans:
             found.setdefault(span.act.kind, []).append(span.end - span.start)
+        for span in self._rested:
+            found.setdefault(span.act.kind + RESTED, []).append(span.end - span.start)
         return found
 
 

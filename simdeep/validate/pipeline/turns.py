@@ -28,10 +28,8 @@ class Turns:
         (self.folder / f"{what}.{number}").touch()
 
     def wait(self, what: str, marks: int, meanwhile: Callable[[], object] | None = None) -> None:
-        """Wait for so many marks, idle or working on; RuntimeError if others have stopped."""
+        """Wait for so many marks, idle or working on."""
         while sum(1 for _ in self.folder.glob(f"{what}.*")) < marks:
-            if (self.folder / _STOP).exists():
-                raise RuntimeError("stopped: another process failed")
             if meanwhile is None:
                 time.sleep(_POLL_S)
             else:
@@ -43,5 +41,9 @@ class Turns:
         self.wait(what, self.singles, meanwhile)
 
     def stop(self) -> None:
-        """End every wait."""
+        """Say that one process failed: the others' results are of no use."""
         (self.folder / _STOP).touch()
+
+    def stopped(self) -> bool:
+        """Whether one has failed."""
+        return (self.folder / _STOP).exists()

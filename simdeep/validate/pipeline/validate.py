@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from simdeep.program.schedule.actions import KINDS
-from simdeep.validate.pipeline.calibrate import finish_timing, start_timing
+from simdeep.validate.pipeline.calibrate import finish_timing, start_timing, time_overheads
 from simdeep.validate.pipeline.calibration import Calibration
 from simdeep.validate.pipeline.calm import calm_turns
 from simdeep.validate.pipeline.compare import Comparison, Pair
@@ -31,16 +31,18 @@ def validate_pipeline(
     timeout_s: float = 600.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Calibrate, run and predict every point; predictions know the calibration alone.
+    """Calibrate, run and predict every point.
 
-    Where computing is real, the single processes that calibrate and the ranks that run pipelines
-    take turns, so that what slows the machine for a while slows both; while one side measures the
-    other sleeps.
+    Where computing is real, every point has processes of its own, as a real run has: the heap of
+    one that has run other schedules is scattered, which slows what walks many small objects. The
+    single processes that calibrate and the ranks that run the pipeline take turns, so that what
+    slows the machine for a while slows both; while one side measures the other sleeps. Predictions
+    know the calibration alone.
 
     Args:
         points: what to run.
         setup: how.
-        timeout_s: after which the work on a number of ranks is given up.
+        timeout_s: after which processes that run together are given up.
         say: told what is being done.
 
     Raises:
@@ -49,52 +51,50 @@ def validate_pipeline(
     """
     require_torch()
     refuse(points, setup, read_config(setup.model, setup.changes).model, cores_here())
-    calibrations: dict[int, Calibration] = {}
     found: dict[Point, Pair] = {}
     for ranks in dict.fromkeys(point.ranks for point in points):
         mine = [point for point in points if point.ranks == ranks]
         measure = _emulated if setup.emulate else _in_turns
-        calibrations[ranks], runs = measure(mine, setup, timeout_s, say)
-        say(f"{ranks} ranks: predicting")
-        for point, measured in zip(mine, runs, strict=True):
-            found[point] = _pair(point, calibrations[ranks], measured, setup)
-    return Comparison(setup, calibrations, tuple(found[point] for point in points))
+        for calibration, measured in measure(mine, setup, timeout_s, say):
+            found[measured.point] = _pair(calibration, measured, setup)
+    return Comparison(setup, tuple(found[point] for point in points))
 
 
-def _pair(point: Point, calibration: Calibration, measured: Measured, setup: Setup) -> Pair:
+def _pair(calibration: Calibration, measured: Measured, setup: Setup) -> Pair:
     """Compare what the calmest turns say: the same turns of calibration and run."""
-    of_stages = [costs.disturbed for costs in calibration.of_stages(point).values()]
-    if setup.emulate:  # they were not measured at the same time
+    if setup.emulate:  # the waits were drawn from all turns of the calibration
         measured = measured.of_turns(calm_turns(measured.disturbed))
-        turns = calm_turns(*of_stages)
     else:
-        turns = calm_turns(measured.disturbed, *of_stages)
-        measured = measured.of_turns(turns)
-    return Pair(predict(point, calibration.of_turns(turns), setup), measured)
+        turns = calm_turns(
+            measured.disturbed, *(costs.disturbed for costs in calibration.stages.values())
+        )
+        calibration, measured = calibration.of_turns(turns), measured.of_turns(turns)
+    return Pair(predict(measured.point, calibration, setup), measured, calibration)
 
 
-Runs = tuple[Calibration, tuple[Measured, ...]]
+Runs = Iterator[tuple[Calibration, Measured]]
 
 
 def _in_turns(
     points: Sequence[Point], setup: Setup, timeout_s: float, say: Callable[[str], None]
 ) -> Runs:
-    ranks = points[0].ranks
-    say(f"{ranks} ranks: calibrating on single processes and running pipelines, in turns")
-    with tempfile.TemporaryDirectory(prefix="simdeep-") as folder:
-        turns = Turns(Path(folder), setup.turns, singles=ranks, ranks=ranks)
-        with ThreadPoolExecutor(ranks + 1) as pool:
-            timed = start_timing(points, setup, turns, pool, timeout_s)
-            runs = pool.submit(run_points, points, setup, None, turns, timeout_s)
-            _finish([*timed, runs], turns)
-        say(f"{ranks} ranks: timing runtimes and messages")
-        return finish_timing(points, setup, turns, timed), runs.result()
+    say(f"{points[0].ranks} ranks: timing runtimes and messages")
+    overheads = time_overheads(points, setup)
+    for i, point in enumerate(points):
+        say(f"{point}: calibrating and running, in turns ({i} of {len(points)} done)")
+        with tempfile.TemporaryDirectory(prefix="simdeep-") as folder:
+            turns = Turns(Path(folder), setup.turns, singles=point.ranks, ranks=point.ranks)
+            with ThreadPoolExecutor(point.ranks + 1) as pool:
+                timed = start_timing([point], setup, turns, pool, timeout_s)
+                run = pool.submit(run_points, [point], setup, None, turns, timeout_s)
+                _finish([*timed, run], turns)
+        yield finish_timing([point], turns, timed, overheads), run.result()[0]
 
 
 def _emulated(
     points: Sequence[Point], setup: Setup, timeout_s: float, say: Callable[[str], None]
 ) -> Runs:
-    """Waits must be known before pipelines run."""
+    """Waits must be known before pipelines run; stand-ins of all points fit in the same ranks."""
     ranks = points[0].ranks
     say(f"{ranks} ranks: calibrating on a single process")
     with tempfile.TemporaryDirectory(prefix="simdeep-") as folder:
@@ -102,14 +102,16 @@ def _emulated(
         with ThreadPoolExecutor(1) as pool:
             timed = start_timing(points, setup, turns, pool, timeout_s)
             _finish(timed, turns)
-        calibration = finish_timing(points, setup, turns, timed)
+        calibration = finish_timing(points, turns, timed, time_overheads(points, setup))
         say(f"{ranks} ranks: running pipelines, with waits instead of computing")
         alone = Turns(Path(folder), setup.turns, singles=0, ranks=ranks)
-        return calibration, run_points(points, setup, _waits(calibration), alone, timeout_s)
+        runs = run_points(points, setup, _waits(calibration), alone, timeout_s)
+    for measured in runs:
+        yield calibration, measured
 
 
 def _finish(futures: Sequence[Future[Any]], turns: Turns) -> None:
-    """Wait for all; the first failure ends the others' waits and is raised."""
+    """Wait for all; the first failure ends the others' processes and is raised."""
     try:
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
