@@ -42,9 +42,10 @@ class _Layers(nn.Module):  # type: ignore[misc]
 def time_experts(
     experts: Sequence[Sequence[nn.Module]], sources: int, device: torch.device, repeats: int = 7
 ) -> list[ExpertTime]:
-    """Mean seconds of one expert with equal rows for all, by the hooks, at each of `ROWS`.
+    """Mean seconds of one expert, by the hooks, at each of `ROWS` as the mean of all experts.
 
-    The rows come from `sources` ranks, as evenly as may be.
+    Experts have unlike rows from each of `sources` ranks, as a gate's choices are: matrices of
+    unlike and odd sizes take longer than as many equal ones.
     """
     layers = _Layers(experts)
     here = len(experts[0])
@@ -56,11 +57,17 @@ def time_experts(
             torch.randn(rows * here, hidden, generator=generator).to(device).requires_grad_()
             for _ in experts
         )
-        counts = torch.full((sources, here), rows // sources)
-        counts[0] += rows % sources
+        counts = _unlike(rows * here, (sources, here), generator)
         measured = measure(layers, (given, counts), components=["layers.*"], repeats=repeats)
         calls = len(experts) * here
         forward = sum(part.f.median_s for part in measured.components) / calls
         backward = sum(part.b.median_s for part in measured.components) / calls
         found.append(ExpertTime(rows, forward, backward))
     return found
+
+
+def _unlike(total: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """So many rows, spread with chances that differ threefold."""
+    chances = 0.5 + torch.rand(shape, generator=generator).flatten()
+    drawn = torch.multinomial(chances, total, replacement=True, generator=generator)
+    return torch.bincount(drawn, minlength=chances.numel()).view(shape)

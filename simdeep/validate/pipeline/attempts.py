@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 import torch
 
 from simdeep.validate.pipeline.calm import Try
 from simdeep.validate.timing import Foreigners, Span, disturbance
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _GIB = -1, -3, 1 << 30
-"""Parameters of glibc's `mallopt`, and the value that keeps it from giving memory back."""
 
 T = TypeVar("T")
 
@@ -38,18 +33,6 @@ class Pace:
             torch.mm(self._matrix, self._matrix)
             self._vector.mul_(1.0)
         return time.perf_counter() - start
-
-
-def keep_memory() -> None:
-    """Let this process keep freed memory, as torch's allocator on GPUs does.
-
-    glibc gives large pieces back, and a page's first touch, after every step, costs as much as a
-    good part of a small layer. Elsewhere this does nothing.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, _GIB)
-        mallopt(_TRIM_THRESHOLD, _GIB)
 
 
 def attempt(

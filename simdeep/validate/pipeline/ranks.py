@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from simdeep.validate.computer import Computer
-from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
+from simdeep.validate.pipeline.attempts import Pace, attempt
 from simdeep.validate.pipeline.measured import RankResult, RankStep
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 from simdeep.validate.pipeline.run import Waits
@@ -94,7 +94,6 @@ def run_points(
     rank: int, n: int, setup: Setup, points: Sequence[Point], waits: Waits | None, turns: Turns
 ) -> list[RankResult]:
     """Check the points' gradients, then run each of them once in every turn."""
-    keep_memory()
     most = max(point.microbatches for point in points)
     if waits is None and setup.backend != "nccl":
         pin(rank)

@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from simdeep.program.schedule import Act, build_table
 from simdeep.program.schedule.actions import KINDS, Kind
 from simdeep.validate.computer import Computer
-from simdeep.validate.pipeline.attempts import Pace, attempt, keep_memory
+from simdeep.validate.pipeline.attempts import Pace, attempt
 from simdeep.validate.pipeline.calibration import (
     END,
     REST_S,
@@ -82,7 +82,6 @@ def time_stages(
     setup: Setup, parts: Sequence[Part], turns: Turns, number: int
 ) -> dict[Part, StageTries]:
     """Time some stages on the core of process `number`."""
-    keep_memory()
     cuda = setup.backend == "nccl"
     if turns.singles > 1 and not cuda:
         pin(number)
