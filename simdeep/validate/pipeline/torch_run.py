@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
@@ -35,6 +36,11 @@ class TimedStage(PipelineStage):  # type: ignore[misc]
             output_args=(made.detach().requires_grad_(),),
         )
         self._notes = notes
+
+    def _get_init_p2p_neighbors_ops(self) -> list[dist.P2POp]:
+        """Without those to this rank, which gloo refuses: torch before 2.13 sends them first."""
+        ops = super()._get_init_p2p_neighbors_ops()
+        return [op for op in ops if op.group_peer != self.group_rank]
 
     def forward_one_chunk(self, mb: int, *args: Any, **kwargs: Any) -> Any:
         """F."""
