@@ -19,6 +19,7 @@ from simdeep.program.columns import Kind, Priced, Program
 from simdeep.program.lower.works import (
     AllToAllWork,
     CollectivesWork,
+    CollectiveWork,
     KernelWork,
     Nothing,
     P2pWork,
@@ -206,7 +207,7 @@ def price_work(work: Work, machine: Machine) -> dict[str, F]:
             return {
                 "sm": p.sm_s * _NS,
                 "mem": p.mem_s * _NS,
-                "fixed": np.maximum(p.fixed_s, host_s - p.sm_s - p.mem_s) * _NS,
+                "fixed": (np.maximum(p.fixed_s, host_s - p.sm_s - p.mem_s) + work.host_s) * _NS,
                 "sm_drag": p.sm_drag,
                 "mem_drag": p.mem_drag,
             }
@@ -224,24 +225,26 @@ def price_work(work: Work, machine: Machine) -> dict[str, F]:
                 )
             )
         case P2pWork():
-            return _columns(
-                point_to_point(
-                    work.bytes, machine.links, machine.calibration, same_node=work.same_node
-                )
+            sent = point_to_point(
+                work.bytes, machine.links, machine.calibration, same_node=work.same_node
             )
+            behind = [] if work.gather is None else [_collective(work.gather, machine)]
+            return _columns(_one_after_the_other([sent, *behind]))
         case CollectivesWork():
-            prices = [
-                collective(
-                    part.kind,
-                    part.bytes,
-                    Group(part.nodes, part.ranks_per_node),
-                    machine.links,
-                    machine.calibration,
-                    sms=machine.collective_sms,
-                )
-                for part in work.parts
-            ]
+            prices = [_collective(part, machine) for part in work.parts]
             return _columns(_one_after_the_other(prices))
+
+
+def _collective(part: CollectiveWork, machine: Machine) -> TransferPrice:
+    """One collective over its group."""
+    return collective(
+        part.kind,
+        part.bytes,
+        Group(part.nodes, part.ranks_per_node),
+        machine.links,
+        machine.calibration,
+        sms=machine.collective_sms,
+    )
 
 
 def _one_after_the_other(prices: list[TransferPrice]) -> TransferPrice:

@@ -188,7 +188,7 @@ def _layout(fields: _Fields) -> dict[str, Any]:
     schedule = str(case.schedule)
     layout: dict[str, Any] = {"tp": tp, "pp": pp, "cp": cp, "ep": ep}
     layout["dp"] = case.gpus // (tp * pp * cp)
-    layout |= framework.layout
+    layout |= framework.layout_of(case)
     layers = case.model["layers"]
     vpp: Any = 1
     if pp > 1:
@@ -231,7 +231,7 @@ def _train(fields: _Fields, layout: dict[str, Any]) -> dict[str, Any]:
     train |= {"precision": precision, "schedule": _schedule(fields, layout)}
     depth = case.model.get("mtp_depth") or 0
     train["mtp"] = depth > 0 and "w/o MTP" not in case.notes
-    train |= framework.train
+    train |= framework.train_of(case)
     train |= {key: item.value for key, item in framework.fitted.items()}
     if "pure" in str(case.precision):
         train["dtypes"] = {**train["dtypes"], "grads": "bf16"}
@@ -266,7 +266,7 @@ def _ladder(fields: _Fields) -> tuple[tuple[str, ...], ...]:
         return (first, (*second, "mla_up") if mla else second, *rest)
     if fields.framework.id == "torchtitan" and text == "selective":
         # Its policy keeps every other product and the attention core, and repeats the rest.
-        return (("norm", "swiglu"),)
+        return (("products",),)
     for word, ops in (("full", ("full",)), ("selective", ("selective",)), ("none", ())):
         if text.startswith(word):
             return (ops,)

@@ -42,7 +42,10 @@ FAMILIES: Final[tuple[tuple[str, str], ...]] = (
 
 _REQUIRED: Final = ("id", "source", "hardware", "gpus", "model", "seq_len", "measured")
 _SCALE: Final = {"ms": 1e-3, "s": 1.0}
-_BYTES: Final = {"GB": 1e9, "GiB": 2.0**30, "GiB allocated": 2.0**30}
+_BYTES: Final = dict.fromkeys(("GB", "GiB", "GiB allocated"), 2.0**30)
+"""All peaks are PyTorch's counters. The one source that has them in "GB" prints them so, divided by
+1024 three times (sail-sg/zero-bubble-pipeline-parallelism@39f2c186,
+megatron/core/pipeline_parallel/schedules.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def scatter(runs: Sequence[Scored], ax: Axes | None = None) -> Axes:
                 label=label if half == "test" else None,
             )
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("measured iteration time (s)")
     ax.set_ylabel("predicted over measured")
     ax.set_title("Published runs: hollow, fit half; filled, test half (its MAPE in brackets)")

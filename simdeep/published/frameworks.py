@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,10 +24,27 @@ class Fitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Habit:
+    """Scenario keys of the runs whose `field` has, or lacks, something that matches `pattern`."""
+
+    field: str
+    pattern: str
+    lacks: bool
+    layout: Mapping[str, Any]
+    train: Mapping[str, Any]
+
+    def holds(self, case: Case) -> bool:
+        """Whether a run is one of them."""
+        found = re.search(self.pattern, str(getattr(case, self.field)))
+        return (found is None) == self.lacks
+
+
+@dataclass(frozen=True, slots=True)
 class Framework:
     """A framework's habits as scenario keys.
 
-    `layout` and `train` hold in all its runs; `unstated` gives what a run's source may leave open.
+    `layout` and `train` hold in all its runs, `where` in some; `unstated` gives what a run's source
+    may leave open.
     `fitted` are scenario keys of `train` whose values were fitted, at most three. `calibration`
     names, by GPU file, the rates of the kernel libraries it had.
     """
@@ -40,6 +58,22 @@ class Framework:
     unstated: Mapping[str, Any]
     fitted: Mapping[str, Fitted]
     calibration: Mapping[str, str]
+    where: tuple[Habit, ...] = ()
+
+    def layout_of(self, case: Case) -> dict[str, Any]:
+        """Its keys of `layout` for a run."""
+        return self._merged(case, "layout")
+
+    def train_of(self, case: Case) -> dict[str, Any]:
+        """Its keys of `train` for a run."""
+        return self._merged(case, "train")
+
+    def _merged(self, case: Case, section: str) -> dict[str, Any]:
+        found = dict(getattr(self, section))
+        for habit in self.where:
+            if habit.holds(case):
+                found |= getattr(habit, section)
+        return found
 
 
 @cache
@@ -57,6 +91,12 @@ def framework_of(case: Case) -> Framework | None:
         if case.id.startswith(prefix)
     ]
     return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _habit(item: Mapping[str, Any]) -> Habit:
+    lacks = "lacks" in item
+    pattern = item["lacks" if lacks else "has"]
+    return Habit(item["field"], pattern, lacks, item.get("layout", {}), item.get("train", {}))
 
 
 def _read(path: Path) -> Framework:
@@ -78,6 +118,7 @@ def _read(path: Path) -> Framework:
             unstated=data["unstated"],
             fitted=fitted,
             calibration=data.get("calibration", {}),
+            where=tuple(_habit(item) for item in data.get("where", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         message = f"not a framework file: {error}"

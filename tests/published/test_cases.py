@@ -30,7 +30,7 @@ def test_times_by_hand():
     assert CASES["vtrain-175B-tp8-dp2-pp32-mb3"].measured_s == pytest.approx(57.3244)
     # 512 tokens a GPU-second: 16 sequences of 8,192 on 8 GPUs at 6,667.
     assert CASES["torchtitan-8b-8-compile"].measured_s == pytest.approx(16 * 8192 / (6667 * 8))
-    assert CASES["zb-1.5B-m24-1f1b"].measured_bytes == 30e9
+    assert CASES["zb-1.5B-m24-1f1b"].measured_bytes == 30 * 2**30
     assert CASES["torchtitan-8b-8-compile"].measured_bytes == 77 * 2**30
 
 

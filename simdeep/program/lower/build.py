@@ -26,9 +26,13 @@ Columns = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Sends:
-    """Work index of a stage-to-stage transfer by (rank from, rank to)."""
+    """Work index of a stage-to-stage transfer by (rank from, rank to).
+
+    `awaited`: a rank starts no other cell before what the last one sends has left.
+    """
 
     work: Callable[[int, int], int]
+    awaited: bool = False
 
 
 def build(
@@ -64,6 +68,7 @@ def build(
         forward.send_deps(),
         backward.send_deps(),
         *_outer_deps(cells, templates, place, forward.carrier(shape), backward.carrier(shape)),
+        *(_awaited_deps(cells, templates, place) if sends.awaited else ()),
     ]
     return Draft(table.n_ranks, columns, np.concatenate(deps))
 
@@ -219,4 +224,16 @@ def _outer_deps(
         on = provider[cell]
         at = (slot == wanted) & mask[cell] & (on >= 0)
         found.append(np.stack([row[at], on[at]], axis=1))
+    return found
+
+
+def _awaited_deps(cells: Cells, templates: Sequence[Template], place: _Places) -> list[I64]:
+    """The first compute task of a cell waits for the sends of the cell before on its rank."""
+    computes = np.array([np.flatnonzero(t.stream == tpl.COMPUTE)[0] for t in templates], np.int64)
+    first = (place.first + computes[cells.template])[1:]
+    same_rank = cells.rank[1:] == cells.rank[:-1]
+    found = []
+    for send in (place.f_send[:-1], place.b_send[:-1]):
+        at = same_rank & (send >= 0)
+        found.append(np.stack([first[at], send[at]], axis=1))
     return found

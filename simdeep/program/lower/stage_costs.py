@@ -75,7 +75,10 @@ def _kept_bytes(*what: *_What) -> dict[str, tuple[int, int]]:
     model, component, layer, shape, precision, recompute, style = what
     if layer is not None:
         sizes = activation_bytes(
-            model, layer, shape, precision, recompute, flash=style.flash, dropout=style.dropout
+            *(model, layer, shape, precision, recompute),
+            flash=style.flash,
+            dropout=style.dropout,
+            eager=style.eager,
         )
     else:
         sizes = edge_activation_bytes(model, component, shape, precision, recompute, style)
@@ -139,6 +142,8 @@ class Workshop:
             norm_residual="norm_residual" in train.fusions,
             wgrad_accumulate="wgrad_accumulate" in train.fusions,
             loss="loss" in train.fusions,
+            eager=train.eager,
+            ring_operators=train.cp_ring == "operators",
         )
         return _same_style(style)
 
@@ -206,12 +211,13 @@ class Workshop:
                 scatter = self.collective("reduce_scatter", hidden_bytes, "tp")
                 again_parts = (scatter, gather) if repeat else ()
                 if self.train.tp_overlap == "full":
-                    # Chunk by chunk: one of tp chunks is in nobody's shadow.
-                    lead = self.collective("all_gather", hidden_bytes / layout.tp, "tp")
-                    tail = self.collective("reduce_scatter", hidden_bytes / layout.tp, "tp")
+                    # Chunk by chunk: one of tp chunks at least is in nobody's shadow.
+                    bare = max(1 / layout.tp, self.train.tp_exposed)
+                    lead = self.collective("all_gather", hidden_bytes * bare, "tp")
+                    tail = self.collective("reduce_scatter", hidden_bytes * bare, "tp")
                     work[unit, "tp_gather_lead", action] = self._add(lead)
                     work[unit, "tp_scatter_tail", action] = self._add(tail)
-                    beside = hidden_bytes * (1 - 1 / layout.tp)
+                    beside = hidden_bytes * (1 - bare)
                     gather = self.collective("all_gather", beside, "tp")
                     scatter = self.collective("reduce_scatter", beside, "tp")
                 work[unit, "tp_gather", action] = self._add(gather, *again_parts)
@@ -220,7 +226,9 @@ class Workshop:
                 work[unit, "tp_reduce", action] = self._add(*([reduce] * (1 + repeat)))
             if layout.cp > 1:
                 ring = self.collective("all_gather", self._kv_bytes() * layout.cp, "cp")
-                back = self.collective("reduce_scatter", self._kv_bytes() * layout.cp, "cp")
+                # Single operators add gradients up in FP32, and pass them on so.
+                wide = 1 if self.train.cp_ring == "fused" else 2
+                back = self.collective("reduce_scatter", wide * self._kv_bytes() * layout.cp, "cp")
                 parts = (ring,) if action is Action.F else (ring, back)
                 work[unit, "cp_ring", action] = self._add(*((ring,) if repeat else ()), *parts)
                 work[unit, "cp_join", action] = 0
@@ -273,7 +281,9 @@ class Workshop:
     def _kv_bytes(self) -> float:
         """Keys and values of a rank's tokens, as the context-parallel ring passes them on."""
         attention = self.model.attention
-        heads = attention.kv_heads if isinstance(attention, Gqa) else attention.heads
+        heads = attention.heads
+        if isinstance(attention, Gqa) and self.train.cp_ring == "fused":
+            heads = attention.kv_heads
         values = heads * (attention.qk_dim + attention.v_dim) / self.layout.tp
         return self.shape.tokens * values * _ACTIVATION_BYTES
 

@@ -188,10 +188,20 @@ def _case_table(cases: Cases | None, n_layers: int, microbatches: int) -> np.nda
 
 
 def _sends(scenario: Scenario, works: Works, take_time: bool) -> Sends:
-    """Transfers between pipeline ranks: BF16 hidden states, under sequence parallelism a tp-th."""
+    """Transfers between pipeline ranks: BF16 hidden states, under sequence parallelism a tp-th.
+
+    Without it every rank of a tensor parallel group has the whole: `scattered`, each sends a tp-th
+    and they gather the rest from each other.
+    """
     layout, train = scenario.layout, scenario.train
     tokens = train.mbs * train.seq_len / layout.cp
-    nbytes = tokens * scenario.model.hidden * _ACTIVATION_BYTES / (layout.tp if layout.sp else 1)
+    whole = tokens * scenario.model.hidden * _ACTIVATION_BYTES
+    scattered = layout.tp > 1 and not layout.sp and "scattered" in train.sends
+    nbytes = whole / (layout.tp if layout.sp or scattered else 1)
+    gather = None
+    if scattered:
+        span = layout.span("tp", scenario.topology.gpus_per_node)
+        gather = CollectiveWork("all_gather", whole, span.nodes, span.ranks_per_node)
     per_node = scenario.topology.gpus_per_node
 
     def work(source: int, target: int) -> int:
@@ -200,10 +210,10 @@ def _sends(scenario: Scenario, works: Works, take_time: bool) -> Sends:
         # Peers send at the same time and wait for each other: one pair on two nodes sets the pace.
         peers = np.arange(layout.stage_size)
         nodes = [(rank * layout.stage_size + peers) // per_node for rank in (source, target)]
-        item = P2pWork(nbytes, same_node=bool((nodes[0] == nodes[1]).all()))
+        item = P2pWork(nbytes, bool((nodes[0] == nodes[1]).all()), gather)
         return works.add(item, item)
 
-    return Sends(work)
+    return Sends(work, awaited="awaited" in train.sends)
 
 
 def _step_end(
@@ -231,6 +241,7 @@ def _step_end(
             for work in works_of(kind, size, BYTES[dtypes.grads])
         ]
 
+    host_s = scenario.train.host_step_ms * 1e-3
     sharded = layout.zero >= 1
     reduce_kind: CollectiveKind = "reduce_scatter" if sharded else "all_reduce"
     ends = []
@@ -263,7 +274,7 @@ def _step_end(
             StepEnd(
                 reduce=reduce if layout.zero <= 1 else {},
                 gather=gather if sharded and layout.zero <= 2 else {},
-                optimizer=works.add(("optimizer", kernels), KernelWork(kernels)),
+                optimizer=works.add(("optimizer", kernels), KernelWork(kernels, host_s)),
                 norm=_norm(scenario, workshop),
                 waits=scenario.train.optimizer_sync == "step",
             )

@@ -19,9 +19,13 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class KernelWork:
-    """Kernels that run back to back on the compute stream; fields may be arrays over cases."""
+    """Kernels that run back to back on the compute stream; fields may be arrays over cases.
+
+    The GPU waits `host_s` seconds for the host besides.
+    """
 
     kernels: tuple[Kernel, ...]
+    host_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,14 +45,6 @@ class AllToAllWork:
 
 
 @dataclass(frozen=True, slots=True)
-class P2pWork:
-    """Activations or their gradients to a neighbouring stage, in bytes, over NVLink or the NIC."""
-
-    bytes: float
-    same_node: bool
-
-
-@dataclass(frozen=True, slots=True)
 class CollectiveWork:
     """A collective over a group with `ranks_per_node` members on each of `nodes` nodes.
 
@@ -60,6 +56,18 @@ class CollectiveWork:
     bytes: float
     nodes: int
     ranks_per_node: int
+
+
+@dataclass(frozen=True, slots=True)
+class P2pWork:
+    """Activations or their gradients to a neighbouring stage, in bytes, over NVLink or the NIC.
+
+    With `gather`, ranks of a tensor parallel group that have received a part each gather the whole.
+    """
+
+    bytes: float
+    same_node: bool
+    gather: CollectiveWork | None = None
 
 
 @dataclass(frozen=True, slots=True)

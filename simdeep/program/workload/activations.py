@@ -18,7 +18,17 @@ from simdeep.program.workload.layer import ATTN, MLP, attention_ops, ffn_ops
 from simdeep.program.workload.mla import MlaOps
 from simdeep.program.workload.moe import INDEX_BYTES, MoeOps
 from simdeep.program.workload.ops import BF16, E5M6_TILED, FP32, Linear, linear_bytes
-from simdeep.program.workload.shape import CORE, FULL, MLA_UP, NORM, SWIGLU, Plan, Shape
+from simdeep.program.workload.shape import (
+    CORE,
+    FULL,
+    MLA_UP,
+    NORM,
+    PRODUCTS,
+    SWIGLU,
+    Plan,
+    Shape,
+    Style,
+)
 from simdeep.program.workload.unfused import MASK
 from simdeep.spec.model import Layer, Model, MoeFfn
 
@@ -42,15 +52,19 @@ def activation_bytes(
     *,
     flash: bool = True,
     dropout: bool = False,
+    eager: bool = False,
 ) -> dict[str, KeptBytes]:
     """Bytes a micro-batch keeps in `layer` on one rank, by component; arguments as for kernels.
 
     `flash` False keeps the attention matrix as unfused attention does (BF16 scores, and with
-    `dropout` their mask and result); `dropout` keeps the masks of both residual branches. Under
+    `dropout` their mask and result); `dropout` keeps the masks of both residual branches; `eager`
+    code keeps every second product, wanted or not, where a compiler leaves out the last. Under
     "full" recomputation the backward of the layer also needs, while it runs, what "none" keeps.
     """
     return summed(
-        kept_tensors(model, layer, shape, precision, recompute, flash=flash, dropout=dropout)
+        kept_tensors(
+            model, layer, shape, precision, recompute, flash=flash, dropout=dropout, eager=eager
+        )
     )
 
 
@@ -63,9 +77,10 @@ def kept_tensors(
     *,
     flash: bool = True,
     dropout: bool = False,
+    eager: bool = False,
 ) -> tuple[Kept, ...]:
     """What `activation_bytes` sums, tensor by tensor."""
-    plan = Plan.of(shape, precision, recompute)
+    plan = Plan.of(shape, precision, recompute, Style(eager=eager))
     shard = shape.shard_tokens
     attention = attention_ops(model, plan)
     operands = [*_attention_operands(attention), *_ffn_operands(ffn_ops(model, layer, plan))]
@@ -97,10 +112,9 @@ def summed(tensors: Iterable[Kept]) -> dict[str, KeptBytes]:
 def _residuals(model: Model, layer: Layer, plan: Plan, *, dropout: bool) -> list[Kept]:
     """Inputs of both norms, their outputs where norms are not repeated, router, dropout masks."""
     hidden = plan.shape.shard_tokens * model.hidden
-    tensors = [
-        Kept(ATTN, "input", hidden * BF16),
-        Kept(ATTN, "post_norm_input", hidden * BF16),
-    ]
+    tensors = [Kept(ATTN, "input", hidden * BF16)]
+    if not plan.again(PRODUCTS):
+        tensors.append(Kept(ATTN, "post_norm_input", hidden * BF16))
     ffn = layer.ffn
     if not plan.again(NORM):
         tensors.append(Kept(ATTN, "normed_input", hidden * linear_bytes(plan.fp8)))
@@ -129,7 +143,8 @@ def _core(attention: MlaOps | GqaOps) -> list[Kept]:
         if attention.gqa.qk_norm and not plan.again(NORM):
             # The norms' inputs, beside the normed heads that the core reads.
             tensors.append(Kept(ATTN, "unnormed_heads", query + key))
-        return [*tensors, Kept(ATTN, "qkv", query + key + value)]
+        projected = query + value + (0.0 if plan.again(PRODUCTS) else key)
+        return [*tensors, Kept(ATTN, "qkv", projected)]
     mla = attention.mla
     latent = (mla.q_lora_rank or 0) + mla.kv_lora_rank
     tensors.append(Kept(ATTN, "latents", shard * (latent + mla.rope_dim) * BF16))
@@ -145,6 +160,9 @@ def _core(attention: MlaOps | GqaOps) -> list[Kept]:
 def _ffn(ffn: FfnOps, name: str) -> list[Kept]:
     """Input of the activation, and its output where not recomputed."""
     tokens, byte = ffn.plan.shape.tokens, linear_bytes(ffn.plan.fp8)
+    if ffn.plan.again(PRODUCTS) and ffn.gated:
+        last = ffn.hidden if ffn.plan.style.eager else 0.0
+        return [Kept(MLP, f"{name}_products", tokens * (ffn.inner + last) * BF16)]
     tensors = [Kept(MLP, f"{name}_act_input", tokens * ffn.fan * byte)]
     if not ffn.plan.again(SWIGLU):
         tensors.append(Kept(MLP, f"{name}_act_output", tokens * ffn.inner * byte))

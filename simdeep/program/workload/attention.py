@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from simdeep.program.workload.kernel import Kernel
 from simdeep.program.workload.ops import (
@@ -16,6 +17,14 @@ from simdeep.program.workload.ops import (
 )
 from simdeep.program.workload.shape import CORE, Plan
 from simdeep.program.workload.unfused import unfused_backward, unfused_forward
+
+RING: Final = ((50.0, 8), (72.0, 12))
+"""Bytes a value of a part's output, and operators, around one part of a context parallel core as
+PyTorch has it (torch/distributed/tensor/experimental, _templated_ring_attention). Forward: keys and
+values laid side by side to be sent, the part cast to FP32 and joined as out - sigmoid(difference) *
+(out - part), halves put together. Backward: the same laying side by side, gradients of queries,
+keys and values added in FP32, those sent on laid side by side, the core's own passes before and
+after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,16 @@ class Core:
 
     def forward(self, plan: Plan) -> list[Kernel]:
         """Scores, softmax and values: one kernel, or one for each step."""
-        return [self._fused(plan)] if plan.style.flash else unfused_forward(self, plan)
+        if not plan.style.flash:
+            return unfused_forward(self, plan)
+        return [self._fused(plan), *self._joins(plan, "attn_ring_fwd", plan.shape.cp - 1, RING[0])]
+
+    def _joins(self, plan: Plan, name: str, parts: int, each: tuple[float, int]) -> list[Kernel]:
+        """What joins `parts` parts of a context parallel core, where its own kernels do not."""
+        if not plan.style.ring_operators or plan.shape.cp == 1:
+            return []
+        values = parts * plan.shape.tokens * self.heads * self.v_dim
+        return [memory(name, "elementwise", values * each[0], launches=parts * each[1])]
 
     def _fused(self, plan: Plan) -> Kernel:
         shape = plan.shape
@@ -91,6 +109,7 @@ class Core:
             *again,
             memory("attn_bwd_pre", "attn_bwd_prepost", pre),
             core,
+            *self._joins(plan, "attn_ring_bwd", plan.shape.cp, RING[1]),
             memory("attn_bwd_post", "attn_bwd_prepost", grad_q32 + queries * self.qk_dim * BF16),
         ]
 

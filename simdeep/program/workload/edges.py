@@ -156,9 +156,10 @@ def _head_kept(model: Model, plan: Plan) -> KeptBytes:
     tokens, hidden = plan.shape.tokens, plan.shape.shard_tokens * model.hidden * BF16
     logits = tokens * model.vocab / plan.shape.tp * BF16
     if not plan.style.loss:
-        # A copy in FP32, and what becomes its gradient.
-        wide = tokens * model.vocab / plan.shape.tp * 2 * FP32
-        return KeptBytes(2 * hidden + logits + wide, hidden + logits)
+        # PyTorch's cross-entropy: a copy in FP32, its log-softmax, and the gradient in FP32. The
+        # BF16 logits' block is too small for any of them and stays with the allocator.
+        wide = tokens * model.vocab / plan.shape.tp * 3 * FP32
+        return KeptBytes(2 * hidden + wide, hidden + logits)
     normed = 0.0 if plan.again(NORM) else hidden
     return KeptBytes(hidden + normed + logits + tokens * FP32, hidden + logits)
 

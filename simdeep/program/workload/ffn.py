@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from simdeep.program.workload.kernel import Kernel
 from simdeep.program.workload.ops import (
     BF16,
+    EAGER_SWIGLU,
     FP8_TILED,
     Linear,
     cast,
     cast_transpose,
     memory,
+    pointwise,
     recomputed,
 )
-from simdeep.program.workload.shape import NORM, SWIGLU, Plan
+from simdeep.program.workload.shape import NORM, PRODUCTS, SWIGLU, Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,11 @@ class FfnOps:
         return Linear.of(self.plan, f"{self.prefix}_{name}", self.fan, self.hidden)
 
     @property
+    def second(self) -> Linear:
+        """The ungated half of the up projection, which selective checkpointing repeats."""
+        return Linear.of(self.plan, f"{self.prefix}_second", self.inner, self.hidden)
+
+    @property
     def down(self) -> Linear:
         """Activation's output to hidden."""
         return Linear.of(self.plan, f"{self.prefix}_down", self.hidden, self.inner)
@@ -77,6 +84,8 @@ class FfnOps:
         plan, tokens = self.plan, self.plan.shape.tokens
         if not plan.fp8:
             again = recomputed([self._activation(BF16)]) if plan.again(SWIGLU) else []
+            if plan.again(PRODUCTS) and self.gated:
+                again = [*recomputed(self.second.forward(tokens)), *again]
             down, up = self.down.dgrad(tokens), self.up.dgrad(tokens)
             return (*again, *down, self._activation_bwd(), *up)
         fresh = plan.again(NORM)
@@ -100,11 +109,17 @@ class FfnOps:
 
     def _activation(self, write: float) -> Kernel:
         """Activation forward; in FP8 its output is cast on the way out."""
+        if self.plan.style.eager and self.gated:
+            values = self.plan.shape.tokens * self.inner
+            return pointwise(f"{self.prefix}_act_fwd", values, EAGER_SWIGLU[0])
         moved = self.plan.shape.tokens * (self.fan * BF16 + self.inner * write)
         variant = "swiglu" if self.gated else "elementwise"
         return memory(f"{self.prefix}_act_fwd", variant, moved)
 
     def _activation_bwd(self) -> Kernel:
+        if self.plan.style.eager and self.gated:
+            values = self.plan.shape.tokens * self.inner
+            return pointwise(f"{self.prefix}_act_bwd", values, EAGER_SWIGLU[1])
         moved = self.plan.shape.tokens * (2 * self.fan + self.inner) * BF16
         variant = "swiglu_bwd" if self.gated else "elementwise"
         return memory(f"{self.prefix}_act_bwd", variant, moved)

@@ -12,14 +12,16 @@ from simdeep.program.workload.attention import Core, o_proj_dgrad, o_proj_forwar
 from simdeep.program.workload.kernel import Kernel
 from simdeep.program.workload.ops import (
     BF16,
+    EAGER_ROPE,
     FP8_TILED,
     Linear,
     memory,
     norm,
     norm_bwd,
+    pointwise,
     recomputed,
 )
-from simdeep.program.workload.shape import NORM, Plan
+from simdeep.program.workload.shape import NORM, PRODUCTS, Plan
 from simdeep.spec.model import Gqa
 
 
@@ -46,6 +48,11 @@ class GqaOps:
         return Linear.of(self.plan, "qkv", width, self.hidden)
 
     @property
+    def keys(self) -> Linear:
+        """Hidden to keys alone, the second product of a layer."""
+        return Linear.of(self.plan, "keys", self.core.kv_heads * self.gqa.head_dim, self.hidden)
+
+    @property
     def o_proj(self) -> Linear:
         """Heads' outputs to hidden."""
         width = self.core.heads * self.gqa.head_dim
@@ -67,7 +74,17 @@ class GqaOps:
         shard = plan.shape.shard_tokens
         again: list[Kernel] = []
         if plan.again(NORM):
-            again += recomputed([*self._head_norms(), norm("input_norm_fwd", shard, self.hidden)])
+            eager = plan.style.eager
+            input_norm = norm("input_norm_fwd", shard, self.hidden, eager=eager)
+            again += recomputed([*self._head_norms(), input_norm])
+        if plan.again(PRODUCTS):
+            again += recomputed(
+                [
+                    *self.keys.forward(tokens),
+                    *self._rope("rope_fwd"),
+                    *self.o_proj.forward(tokens),
+                ]
+            )
         read = BF16 if plan.again(NORM) else FP8_TILED
         return (
             *o_proj_dgrad(plan, self.o_proj),
@@ -93,7 +110,14 @@ class GqaOps:
         if not self.rotary:
             return []
         values = self.plan.shape.tokens * self._rotated_heads * self.gqa.head_dim
-        return [memory(name, "rope", values * 2 * BF16)]
+        if not self.plan.style.eager:
+            return [memory(name, "rope", values * 2 * BF16)]
+        # Keys and values are also copied out to as many heads as queries have, or summed up again.
+        copied = self.plan.shape.tokens * 2 * (self.core.heads + self.core.kv_heads)
+        return [
+            pointwise(name, values, EAGER_ROPE),
+            memory(f"{name}_heads", "copy", copied * self.gqa.head_dim * BF16, launches=2),
+        ]
 
     def _head_norms(self) -> list[Kernel]:
         """Norm of each query and key head, where the model has it."""

@@ -63,15 +63,15 @@ def _kernels(model: Model, layer: Layer, plan: Plan) -> KernelTable:
     ffn = ffn_ops(model, layer, plan)
     router = RouterOps(plan, layer.ffn, hidden) if isinstance(layer.ffn, MoeFfn) else None
     to_fp8 = (cast("tokens_cast", shard * hidden),) if plan.fp8 else ()
-    residual = plan.style.norm_residual
+    residual, eager = plan.style.norm_residual, plan.style.eager
     add = _branch_end(plan, hidden)
-    post_norm = norm("post_norm_fwd", shard, hidden, residual=residual)
+    post_norm = norm("post_norm_fwd", shard, hidden, residual=residual, eager=eager)
     again: tuple[Kernel, ...] = ()
     if plan.again(NORM):
         again = tuple(recomputed([post_norm, *to_fp8]))
     return {
         (ATTN, "F"): (
-            norm("input_norm_fwd", shard, hidden, residual=residual),
+            norm("input_norm_fwd", shard, hidden, residual=residual, eager=eager),
             *attention.forward(),
             *add("attn_add_fwd", 3),
             post_norm,
@@ -82,10 +82,10 @@ def _kernels(model: Model, layer: Layer, plan: Plan) -> KernelTable:
         (MLP, "I"): (*add("mlp_add_bwd", 2), *again, *ffn.input_gradient()),
         (ATTN, "I"): (
             *(router.backward() if router else ()),
-            norm_bwd("post_norm_bwd", shard, hidden, residual=True),
+            norm_bwd("post_norm_bwd", shard, hidden, residual=True, eager=eager),
             *add("attn_add_bwd", 2),
             *attention.input_gradient(),
-            norm_bwd("input_norm_bwd", shard, hidden, residual=True),
+            norm_bwd("input_norm_bwd", shard, hidden, residual=True, eager=eager),
         ),
         (MLP, "W"): ffn.weight_gradient(),
         (ATTN, "W"): attention.weight_gradient(),

@@ -34,15 +34,37 @@ def memory(name: str, variant: str, nbytes: F, *, dtype: str = "bf16", launches:
     return Kernel(name, "memory", dtype, variant, bytes=nbytes, launches=launches)
 
 
-def norm(name: str, tokens: F, width: float, *, residual: bool = False) -> Kernel:
+EAGER_NORM: Final = ((36.0, 6), (88.0, 16))
+"""Bytes a value and operators of an RMSNorm written as y = type_as(x.float() * rsqrt(mean(x * x)))
+* weight, forward and backward: each operator reads and writes whole tensors, FP32 inside."""
+EAGER_ROPE: Final = (20.0, 4)
+"""The same of a rotary embedding as a complex product in FP32, either way."""
+EAGER_SWIGLU: Final = ((10.0, 2), (18.0, 3))
+"""The same of silu(a) * b, by output value."""
+
+
+def norm(
+    name: str, tokens: F, width: float, *, residual: bool = False, eager: bool = False
+) -> Kernel:
     """RMSNorm; with `residual` it also adds and writes the residual stream."""
+    if eager:
+        return pointwise(name, tokens * width, EAGER_NORM[0])
     return memory(name, "norm", tokens * width * BF16 * (4 if residual else 2))
 
 
-def norm_bwd(name: str, tokens: F, width: float, *, residual: bool = False) -> Kernel:
+def norm_bwd(
+    name: str, tokens: F, width: float, *, residual: bool = False, eager: bool = False
+) -> Kernel:
     """RMSNorm backward: main pass, reduction of the weight gradient, its accumulation."""
+    if eager:
+        return pointwise(name, tokens * width, EAGER_NORM[1])
     passes = 4 if residual else 3
     return memory(name, "norm_bwd", tokens * width * BF16 * passes, launches=3)
+
+
+def pointwise(name: str, values: F, each: tuple[float, int]) -> Kernel:
+    """A row of elementwise operators: (bytes a value of all together, number of them)."""
+    return memory(name, "elementwise", values * each[0], launches=each[1])
 
 
 def cast(name: str, values: F, read: float = BF16, write: float = FP8_TILED) -> Kernel:

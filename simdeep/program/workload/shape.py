@@ -13,12 +13,16 @@ from simdeep.program.workload.kernel import F
 NORM: Final = "norm"
 MLA_UP: Final = "mla_up"
 SWIGLU: Final = "swiglu"
+PRODUCTS: Final = "products"
 CORE: Final = "selective"
 FULL: Final = "full"
 POLICIES: Final[dict[str, str]] = {
     NORM: "every RMSNorm again from its kept input (DeepSeek-V3, arXiv 2412.19437 sec 3.2.3)",
     MLA_UP: "queries, keys and values again from the kept latents (same section)",
     SWIGLU: "the output of the gated activation again from its kept input (sec 3.3.3)",
+    PRODUCTS: "keys, output projection and up projection of a dense layer again, every second "
+    "product, with norms, rotary embedding and activation (torch's selective checkpointing by "
+    "operator, as pytorch/torchtitan@9dec370a torchtitan/parallelisms/parallelize_llama.py has it)",
     CORE: "the attention core again from queries, keys and values (arXiv 2205.05198 sec 5)",
     FULL: "the whole layer forward again from its kept input (arXiv 2205.05198 sec 5)",
 }
@@ -59,7 +63,9 @@ class Style:
     `attention`: a fused core, by library, or `unfused`: scores are written to memory. `dropout`
     after attention scores and both branches. `norm_residual`: the norm's kernel adds the residual.
     `wgrad_accumulate`: the weight gradient GEMM adds to the FP32 gradient itself. `loss`: the
-    cross-entropy is one kernel each way, else a row of FP32 kernels.
+    cross-entropy is one kernel each way, else a row of FP32 kernels. `eager`: RMSNorm, rotary
+    embedding and gated activation are rows of PyTorch operators, not one kernel each.
+    `ring_operators`: parts of context parallel attention are joined by such operators.
     """
 
     attention: str = "flash"
@@ -67,6 +73,8 @@ class Style:
     norm_residual: bool = True
     wgrad_accumulate: bool = True
     loss: bool = True
+    eager: bool = False
+    ring_operators: bool = False
 
     @property
     def flash(self) -> bool:
@@ -147,7 +155,10 @@ class Plan:
             raise InputError([Problem("", "precision", f"{precision!r} is not {valid}")])
         wide = "fp16" if precision == "fp16" else "bf16"
         quant = QUANTS.get(precision)
-        return cls(shape, precision == "fp8", policies(recompute), wide, quant, style)
+        again = policies(recompute)
+        if PRODUCTS in again:
+            again |= {NORM, SWIGLU}
+        return cls(shape, precision == "fp8", again, wide, quant, style)
 
     def again(self, policy: str) -> bool:
         """Whether the backward pass repeats what `policy` names."""
