@@ -45,7 +45,7 @@ def _run_requests(scenario: ServeScenario, as_json: bool, out: Path | None, quie
     from simdeep.report.result_json import to_json
     from simdeep.report.serving_files import SERVE_FILES, write_serving
     from simdeep.report.serving_json import serving_json
-    from simdeep.report.serving_summary import serving_report
+    from simdeep.report.serving_summary import serving_report, slo_sentence
     from simdeep.serving.simulate import simulate_serving
 
     folder = out_folder(out, SERVE_FILES)
@@ -57,7 +57,5 @@ def _run_requests(scenario: ServeScenario, as_json: bool, out: Path | None, quie
     say_written(files, quiet)
     answer(to_json(document) if as_json else render(serving_report(result)))
     if not result.meets_slo:
-        share, slo = result.figures.slo_attainment or 0.0, scenario.slo
-        note(f"The SLO is not met: {share:.1%} of the requests, {slo.share:.0%} promised. "
-             f"{result.limit.sentence}")  # fmt: skip
+        note(f"{slo_sentence(result)} {result.limit.sentence}")
         raise typer.Exit(DOES_NOT_FIT)

@@ -64,6 +64,7 @@ def figures_json(found: Figures) -> dict[str, Any]:
         "requests_per_s": found.requests_per_s,
         "goodput_rps": found.goodput_rps,
         "slo_attainment": found.slo_attainment,
+        "slo_attainment_by_promise": {key(name): v for name, v in found.slo_parts.items()},
         "input_tokens_per_s": found.input_tokens_per_s,
         "computed_input_tokens_per_s": found.new_tokens_per_s,
         "output_tokens_per_s": found.output_tokens_per_s,

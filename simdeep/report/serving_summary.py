@@ -34,25 +34,54 @@ def serving_report(result: ServeResult) -> Iterator[RenderableType]:
 
 
 def serving_headline(result: ServeResult) -> str:
-    """The answer in one sentence."""
-    found, slo = result.figures, result.scenario.slo
+    """The answer in a few sentences."""
+    found = result.figures
     gpus = sum(found.gpus.values())
     gpu = result.scenario.topology.gpu.id.upper()
-    parts = [
-        f"{plain(gpus)} {gpu} GPUs serve {short(found.requests_per_s, 'requests/s')}: "
-        f"{short(found.input_tokens_per_s, 'input')} and "
-        f"{short(found.output_tokens_per_s, 'output token/s')}, first token after "
-        f"{seconds(found.ttft_s.p50)} (p99 {seconds(found.ttft_s.p99)}), then one every "
-        f"{seconds(found.tpot_s.p50)} (p99 {seconds(found.tpot_s.p99)}); "
-        f"${plain(found.usd_per_mtok_input)} and ${plain(found.usd_per_mtok_output)} for a million "
-        "input and output tokens"
+    said = [
+        f"{round(gpus):,} {gpu} GPUs serve {amount(found.requests_per_s)} requests a second: "
+        f"{amount(found.input_tokens_per_s)} input tokens and "
+        f"{amount(found.output_tokens_per_s)} output tokens a second.",
+        f"The first token comes after {seconds(found.ttft_s.p50)} (p99 "
+        f"{seconds(found.ttft_s.p99)}), then one every {seconds(found.tpot_s.p50)} (p99 "
+        f"{seconds(found.tpot_s.p99)}).",
+        f"A million input tokens cost ${plain(found.usd_per_mtok_input)}, a million output tokens "
+        f"${plain(found.usd_per_mtok_output)}.",
+        slo_sentence(result),
     ]
-    if found.slo_attainment is not None:
-        verb = "meets" if result.meets_slo else "does NOT meet"
-        parts.append(
-            f"it {verb} the SLO ({found.slo_attainment:.1%} of requests, {slo.share:.0%} promised)"
-        )
-    return "; ".join(parts) + "."
+    return " ".join(part for part in said if part)
+
+
+def slo_sentence(result: ServeResult) -> str:
+    """Whether the SLO is met, and by how many requests each of its promises is; empty if none."""
+    found, slo = result.figures, result.scenario.slo
+    if found.slo_attainment is None:
+        return ""
+    texts = {
+        "TTFT": f"the first token within {seconds(slo.ttft or 0)}",
+        "TPOT": f"{seconds(slo.tpot or 0)} a token",
+    }
+    parts = ", ".join(f"{texts[name]}: {share:.1%}" for name, share in found.slo_parts.items())
+    verb = "is met" if result.meets_slo else "is NOT met"
+    return (
+        f"The SLO {verb}: {found.slo_attainment:.1%} of the requests keep it, {slo.share:.0%} "
+        f"promised ({parts})."
+    )
+
+
+def amount(value: float) -> str:
+    """A count in words that read like English: `1,800`, `7.04 million`."""
+    rounded = float(f"{value:.3g}")
+    for scale, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if abs(rounded) >= scale:
+            return f"{plain(rounded / scale)} {word}"
+    return plain(value)
+
+
+def clock(hour: float) -> str:
+    """An hour of the day as a clock shows it: `01:15`."""
+    minutes = round(60 * hour)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def _latencies(result: ServeResult) -> Table:
@@ -82,7 +111,12 @@ def _throughput(result: ServeResult) -> Table:
         error = result.errors.get(code)
         table.add_row(name, value, "" if error is None else plain(error, 2), what)
 
-    add("goodput", f"{plain(found.goodput_rps, 4)}/s", "goodput_rps", "requests within the SLO")
+    add(
+        "goodput, requests/s",
+        plain(found.goodput_rps, 4),
+        "goodput_rps",
+        "those that keep the whole SLO",
+    )
     add(
         "input tokens/s a node",
         plain(found.input_tokens_per_s_per_node, 4),
@@ -124,17 +158,17 @@ def _utilisation(result: ServeResult) -> Table:
 
 
 def _hours(result: ServeResult) -> Table:
-    roles = list(result.kinds.kinds)
-    table = grid("hour>", "requests/s>", *(f"{role} units>" for role in roles), "TTFT p90>",
-                 "TPOT p90>", "SLO>")  # fmt: skip
+    roles, promises = list(result.kinds.kinds), list(result.figures.slo_parts)
+    table = grid("from>", "requests/s>", *(f"{role} units>" for role in roles), "TTFT p90>",
+                 "TPOT p90>", *(f"{name} kept>" for name in promises))  # fmt: skip
     for run, found in zip(result.runs, result.by_hour, strict=True):
         units = [str(run.window.units[role]) for role in roles]
-        cells = ["", "", ""]
+        cells = [""] * (2 + len(promises))
         if found is not None:
-            share = found.slo_attainment
             cells = [seconds(found.ttft_s.p90), seconds(found.tpot_s.p90)]
-            cells.append("" if share is None else f"{share:.1%}")
-        table.add_row(str(run.window.hour), plain(run.window.rate, 4), *units, *cells)
+            cells += [f"{found.slo_parts[name]:.1%}" for name in promises]
+        start = "" if run.window.hour is None else clock(run.window.hour)
+        table.add_row(start, plain(run.window.rate, 4), *units, *cells)
     return table
 
 

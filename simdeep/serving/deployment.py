@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -26,8 +27,9 @@ class Unit:
     """One prefill, decode or mixed unit: tp*dp GPUs of a topology. Hashable, results are cached.
 
     `max_rows` None: as memory allows. `skew` is the experts' popularity (logits) and `stale` how
-    far it has moved since replicas were placed; `cached_share` is that of prompts' tokens whose KV
-    is there already. `compute` False prices kernels at nothing,
+    far it has moved since replicas were placed; `prompt_spread` and `prompt_tokens` say how much
+    experts' shares differ between sequences and how long those are; `cached_share` is that of
+    prompts' tokens whose KV is there already. `compute` False prices kernels at nothing,
     `ideal_network` transfers at their payload over the NIC's bandwidth: both are bounds.
     """
 
@@ -56,6 +58,8 @@ class Unit:
     reserved_bytes: float = 2 * GIB
     skew: float | str = 0.0
     stale: float = 0.0
+    prompt_spread: float = 0.0
+    prompt_tokens: float = 4096.0
     draws: int = 8
     seed: int = 0
     compute: bool = True
@@ -122,6 +126,22 @@ class Unit:
         """Rows a decoding sequence has in a step: its next token and the drafts to verify."""
         return 1 + self.mtp_tokens
 
+    def with_batch(self, prefill_tokens: float, decode_rows: float) -> Unit:
+        """The unit whose popularity is that of a batch (prompt tokens and sequences of a rank).
+
+        An expert's share differs between sequences by `prompt_spread` of its mean (standard
+        deviation), so between batches of n by 1/sqrt(n) of that, which adds to `stale`. Those
+        of different lengths count as (sum of tokens)^2 / sum of squares.
+        """
+        tokens = prefill_tokens + decode_rows * self.rows_per_sequence
+        if self.prompt_spread == 0 or self.ep == 1 or tokens == 0:
+            return self
+        each = max(1.0, min(self.prompt_tokens, prefill_tokens))
+        squares = prefill_tokens * each + decode_rows * self.rows_per_sequence**2
+        sequences = self.ep / self.microbatches * tokens**2 / squares
+        moved = math.hypot(self.stale, self.prompt_spread / math.sqrt(sequences))
+        return replace(self, stale=round(moved, 2), prompt_spread=0.0)
+
     def with_stale(self, stale: float) -> Unit:
         """The same unit whose placement is older: popularity has moved by `stale` (logits)."""
         return replace(self, stale=stale)
@@ -160,12 +180,23 @@ def unit_of(scenario: ServeScenario, role: Role, fields: UnitFields) -> Unit:
         reserved_bytes=fields.reserved_gib * GIB,
         skew=0.0 if routing.skew is None else routing.skew,
         stale=routing.stale,
+        prompt_spread=routing.prompt_spread,
+        prompt_tokens=_prompt_tokens(scenario),
         draws=routing.draws,
         seed=simulate.seed,
         compute=simulate.compute,
         ideal_network=simulate.ideal_network,
         engine=simulate.engine,
     )
+
+
+def _prompt_tokens(scenario: ServeScenario) -> float:
+    """Mean new tokens of the prompt that a token is part of; long prompts have more tokens."""
+    traffic = scenario.traffic
+    if traffic is None:
+        return float(scenario.iteration.context)
+    law = traffic.input
+    return law.mean * (1.0 + law.cv**2) * (1.0 - traffic.cached_share)
 
 
 def units_of(scenario: ServeScenario) -> dict[Role, Unit]:

@@ -103,7 +103,7 @@ def _grid(scenario: ServeScenario, unit: Unit) -> Grid:
 
     drift = scenario.rebalance.drift
     ages = np.linspace(0.0, drift, STALE_POINTS) if drift else np.zeros(1)
-    tables = [iteration_table(unit.with_stale(unit.stale + float(age))) for age in ages]
+    tables = [iteration_table(unit.with_stale(float(np.hypot(unit.stale, age)))) for age in ages]
     first = tables[0]
     seconds = np.stack([table.seconds for table in tables])
     return Grid(first.prefill_tokens, first.decode_rows, first.context, seconds, ages)

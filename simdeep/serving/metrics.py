@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from simdeep.errors import InputError
+from simdeep.errors import InputError, Problem
 from simdeep.serving.results import Figures, Quantiles, Run
 from simdeep.serving.sim.fleet import F64, Role, State
 from simdeep.serving.sim.formulas import GAP_BINS, gap_ms
@@ -113,7 +114,11 @@ def figures(
     found = [_Part(run, kinds, part) for run in runs if run.outcome is not None]
     found = [p for p in found if p.seconds > 0]
     if not found or not sum(len(p.latencies.ttft) for p in found):
-        raise InputError("nothing arrives in the time that is measured; lengthen window.duration")
+        text = (
+            "nothing arrives in the time that is measured: lengthen window.duration, shorten "
+            "window.warmup, or raise window.requests if it is given"
+        )
+        raise InputError([Problem("", "window", text)])
     total = sum(p.stands for p in found)
     idle = [run for run in runs if run.outcome is None]
     total += sum(run.window.stands_for_s or 0.0 for run in idle)
@@ -122,7 +127,8 @@ def figures(
         np.concatenate([getattr(p.latencies, name) for p in found])
         for name in ("ttft", "tpot", "e2e", "done")
     )
-    share = _attainment(slo, ttft, tpot, weight)
+    kept = _kept(slo, ttft, tpot)
+    share = _share(np.logical_and.reduce(list(kept.values())), weight) if kept else None
     arrivals = float(weight.sum()) / total
     unit_s = {role: sum(p.weight * p.unit_s[role] for p in found) for role in kinds.kinds}
     paid_s = {
@@ -148,6 +154,7 @@ def figures(
         e2e_s=quantiles(e2e, weight),
         requests_per_s=arrivals,
         slo_attainment=share,
+        slo_parts={name: _share(met, weight) for name, met in kept.items()},
         goodput_rps=arrivals * (1.0 if share is None else share),
         input_tokens_per_s=rate("prompt_tokens"),
         new_tokens_per_s=rate("new_tokens"),
@@ -228,14 +235,17 @@ def _ratio(above: float, below: float) -> float:
     return above / below if below > 0 else 0.0
 
 
-def _attainment(slo: Slo, ttft: F64, tpot: F64, weight: F64) -> float | None:
-    if slo.ttft is None and slo.tpot is None:
-        return None
-    met = np.ones(len(ttft), bool)
+def _kept(slo: Slo, ttft: F64, tpot: F64) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which requests keep each promise of the SLO; a single token has no time between tokens."""
+    kept = {}
     if slo.ttft is not None:
-        met &= ttft <= slo.ttft
+        kept["TTFT"] = ttft <= slo.ttft
     if slo.tpot is not None:
-        met &= ~(tpot > slo.tpot)
+        kept["TPOT"] = ~(tpot > slo.tpot)
+    return kept
+
+
+def _share(met: npt.NDArray[np.bool_], weight: F64) -> float:
     return float((met * weight).sum() / weight.sum())
 
 

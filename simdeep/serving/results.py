@@ -47,6 +47,7 @@ class Figures:
         e2e_s: arrival to last token.
         requests_per_s: arrivals.
         slo_attainment: share of requests that meet the SLO (None: there is none).
+        slo_parts: the same of each promise by itself, by name (TTFT, TPOT).
         goodput_rps: requests a second that meet it.
         input_tokens_per_s: of prompts answered, cached ones included.
         new_tokens_per_s: prompt tokens computed, again ones included.
@@ -70,6 +71,7 @@ class Figures:
     e2e_s: Quantiles
     requests_per_s: float
     slo_attainment: float | None
+    slo_parts: Mapping[str, float]
     goodput_rps: float
     input_tokens_per_s: float
     new_tokens_per_s: float

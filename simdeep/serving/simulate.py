@@ -10,27 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simdeep.errors import InputError
-from simdeep.serving.fleets import ROLES, Kinds, check_fits, fleet_of, kinds_of, with_prefixes
+from simdeep.errors import InputError, Problem
+from simdeep.serving.fleets import Kinds, check_fits, fleet_of, kinds_of, with_prefixes
+from simdeep.serving.hours import HOUR, mean_load, stretches, switched, with_changes
 from simdeep.serving.limits import find_limit
 from simdeep.serving.metrics import figures, gaps, sampling_errors
 from simdeep.serving.requests import read_trace
 from simdeep.serving.results import Figures, Run, ServeResult
-from simdeep.serving.scaling import (
-    Load,
-    load_of,
-    rows_in_flight,
-    scaled_units,
-    seconds_of,
-    started_units,
-    units_needed,
-)
-from simdeep.serving.sim.fleet import NEVER, Event, Fleet, Requests, Role, Timed
+from simdeep.serving.scaling import rows_in_flight, seconds_of
+from simdeep.serving.sim.fleet import NEVER, Fleet, Requests
 from simdeep.serving.sim.outcome import Outcome, check
 from simdeep.serving.windows import (
     NS,
     Window,
-    draw_lengths,
     draw_requests,
     rows_at_start,
     span_of,
@@ -43,11 +35,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-HOUR = 3600.0
 PILOT_NS = 8_000_000_000
 """Length of the run that says how even ranks are."""
-_POOL = 100_000
-"""Draws of lengths behind the mean load."""
 
 
 def simulate_serving(
@@ -61,14 +50,18 @@ def simulate_serving(
         kinds: the scenario's units, if priced already.
 
     Raises:
-        InputError: no traffic, a bad trace, lengths that no unit can hold.
+        InputError: no traffic, a bad trace, lengths that no unit can hold, too short a window.
     """
     if scenario.traffic is None:
         raise InputError("a request simulation needs traffic; the scenario has none")
     kinds = kinds or kinds_of(scenario)
     windows = plan_windows(scenario, kinds)
     runs = run_windows(scenario, kinds, windows, progress)
-    return result_of(scenario, kinds, _with_changes(scenario, runs))
+    result = result_of(scenario, kinds, with_changes(scenario, runs))
+    if min(result.figures.input_tokens_per_s, result.figures.output_tokens_per_s) == 0:
+        text = "no prompt is answered in the time that is measured: lengthen window.duration"
+        raise InputError([Problem("", "window.duration", text)])
+    return result
 
 
 def result_of(scenario: ServeScenario, kinds: Kinds, runs: Sequence[Run]) -> ServeResult:
@@ -91,15 +84,6 @@ def result_of(scenario: ServeScenario, kinds: Kinds, runs: Sequence[Run]) -> Ser
     )
 
 
-def mean_load(scenario: ServeScenario, rate: float) -> Load:
-    """What a second of the scenario's traffic asks for at a rate."""
-    traffic = scenario.traffic
-    assert traffic is not None
-    rng = np.random.default_rng([scenario.simulate.seed, 11])
-    inputs, outputs = (part.astype(float) for part in draw_lengths(scenario, _POOL, rng))
-    return load_of(rate, inputs, outputs, traffic.cached_share * inputs)
-
-
 def plan_windows(scenario: ServeScenario, kinds: Kinds) -> tuple[Window, ...]:
     """The windows to simulate, with the units that serve in each."""
     traffic = scenario.traffic
@@ -110,26 +94,15 @@ def plan_windows(scenario: ServeScenario, kinds: Kinds) -> tuple[Window, ...]:
         return (Window(None, traffic.rate or 0.0, every, None, start, stop, end, 0),)
     if end == NEVER:
         raise InputError("window.day samples hours; it goes with neither a trace nor a number")
+    rates = [(traffic.rate or 0.0) * share for share in traffic.by_hour]
     windows = []
-    for hour, share in enumerate(traffic.by_hour):
-        rate = (traffic.rate or 0.0) * share
-        units = _units(scenario, kinds, rate)
-        phase = (hour + 0.5) / len(traffic.by_hour)
-        windows.append(Window(hour, rate, units, HOUR, start, stop, end, hour, phase))
+    for number, part in enumerate(stretches(scenario, kinds, rates)):
+        stands = (part.stop - part.start) * HOUR
+        phase = (int(part.start) + 0.5) / len(rates)
+        windows.append(
+            Window(part.start, part.rate, part.units, stands, start, stop, end, number, phase)
+        )
     return tuple(windows)
-
-
-def _units(scenario: ServeScenario, kinds: Kinds, rate: float) -> dict[str, int]:
-    scale = scenario.autoscale
-    if scale is None:
-        return {role: kind.units for role, kind in kinds.kinds.items()}
-    needed = dict.fromkeys(kinds.by_role(), 0.0)
-    if rate > 0:
-        load = mean_load(scenario, rate)
-        needed = units_needed(kinds.by_role(), load, scenario.slo.tpot, scale.headroom)
-    return {
-        role: scaled_units(scale, kind, needed[ROLES[role]]) for role, kind in kinds.kinds.items()
-    }
 
 
 def run_windows(
@@ -161,16 +134,24 @@ def run_window(scenario: ServeScenario, kinds: Kinds, window: Window) -> Run:
         requests = trace_requests(scenario, trace, window)
         fleet = fleet_of(scenario, kinds, window, _span(window, requests))
         fleet = with_prefixes(scenario, fleet) if trace.has_prefixes else fleet
-    elif window.rate == 0:
-        return Run(window, None, {role: n * HOUR for role, n in window.units.items()})
     else:
+        if window.rate == 0:
+            return _idle(window)
         requests = draw_requests(scenario, window)
+        if requests.n == 0:
+            return _idle(window)
         fleet = fleet_of(scenario, kinds, window, _span(window, requests))
         fleet, requests = _follow_hours(scenario, kinds, window, fleet, requests)
     check_fits(kinds, requests)
     outcome = _engine(scenario)(fleet, requests)
     check(outcome)
     return Run(window, outcome)
+
+
+def _idle(window: Window) -> Run:
+    """A window in which nothing arrives; its units are paid for."""
+    stands = HOUR if window.stands_for_s is None else window.stands_for_s
+    return Run(window, None, {role: count * stands for role, count in window.units.items()})
 
 
 def _engine(scenario: ServeScenario) -> Callable[[Fleet, Requests], Outcome]:
@@ -205,8 +186,8 @@ def _follow_hours(
         rates = window.rate * hours / mean
         rate = float(rates[0])
         if scale is not None:
-            plans = [_units(scenario, kinds, float(each)) for each in rates]
-            fleet, units = _switched(fleet, kinds, plans), plans[0]
+            course = stretches(scenario, kinds, rates.tolist())
+            fleet, units = switched(fleet, kinds, course), course[0].units
     if window.end_ns == NEVER:
         return fleet, requests
     return fleet, _with_rows(scenario, kinds, window, fleet, requests, units, rate)
@@ -242,47 +223,3 @@ def _with_rows(
     mean_s = pilot.unit("busy_ns")[mine].sum() / NS / max(iterations, 1.0)
     alike_s = seconds_of(kind, 0, rows / (units[role] * kind.ranks), load.row_context)
     return started(rows_in_flight(kind, units[role], load, max(1.0, mean_s / alike_s)))
-
-
-def _switched(fleet: Fleet, kinds: Kinds, plans: Sequence[dict[str, int]]) -> Fleet:
-    """The fleet with units switched on and off as the hours go."""
-    timed = list(fleet.timed)
-    for hour in range(1, len(plans)):
-        first = 0
-        for role, kind in kinds.kinds.items():
-            before, now = plans[hour - 1][role], plans[hour][role]
-            at = int(hour * HOUR * NS)
-            for i in range(min(before, now), max(before, now)):
-                timed.append(Timed(at, Event.SCALE, first + i, now > before))
-            first += kind.units
-    chosen = tuple(
-        replace(kind, first_on=plans[0][role])
-        for kind, role in zip(fleet.kinds, kinds.kinds, strict=True)
-    )
-    return replace(fleet, kinds=chosen, timed=tuple(sorted(timed, key=lambda t: t.at_ns)))
-
-
-def _with_changes(scenario: ServeScenario, runs: Sequence[Run]) -> list[Run]:
-    """Runs of a day with what changes between their hours cost: units that start, or empty.
-
-    A unit is paid for while it starts, and after its hour until its last answer is written, for
-    which the 99th percentile of answers' times stands.
-    """
-    scale = scenario.autoscale
-    if scale is None or len(runs) < 2:
-        return list(runs)
-    changed = []
-    for i, run in enumerate(runs):
-        extra = dict(run.extra_unit_s)
-        for role in run.window.units:
-            counts = [other.window.units[role] for other in runs]
-            started = started_units(counts)[i]
-            stopped = max(0, counts[i - 1] - counts[i])
-            extra[role] = extra.get(role, 0.0) + started * scale.start
-            if run.outcome is not None and ROLES[role] is not Role.PREFILL:
-                finished = run.outcome.record("finish_ns") >= 0
-                stay = (run.outcome.record("finish_ns") - run.outcome.record("first_ns"))[finished]
-                p99 = float(np.percentile(stay, 99)) / NS if len(stay) else 0.0
-                extra[role] += stopped * p99
-        changed.append(replace(run, extra_unit_s=extra))
-    return changed

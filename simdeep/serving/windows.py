@@ -29,7 +29,7 @@ class Window:
     """A stretch of traffic.
 
     Attributes:
-        hour: of the day, None if the traffic has no hours.
+        hour: of the day at which it begins, None if the traffic has no hours.
         rate: requests a second (0 with a trace).
         units: units of each role that serve.
         stands_for_s: seconds of the day this window stands for, None for itself.
@@ -40,7 +40,7 @@ class Window:
         phase: where between two placements of experts it begins, from 0 to 1.
     """
 
-    hour: int | None
+    hour: float | None
     rate: float
     units: Mapping[str, int]
     stands_for_s: float | None

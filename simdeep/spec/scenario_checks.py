@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simdeep.spec.faults import check_faults
-from simdeep.spec.model import Gqa, Mla, Model, MoeFfn
+from simdeep.spec.model import DenseFfn, Gqa, Mla, Model, MoeFfn
 from simdeep.spec.scenario_schema import (
     ChunkOptions,
     LayoutFields,
@@ -166,6 +166,15 @@ def _check_recompute(chunk: ChunkOptions, model: Model, report: Reporter) -> Non
         "train.recompute model",
         f"names mla_up, but {model.name} has no latent attention (MLA)",
         "mla_up" in chunk.recompute and not isinstance(model.attention, Mla),
+    )
+    gated = all(isinstance(layer.ffn, DenseFfn) and layer.ffn.gated for layer in model.layers)
+    report.rule(
+        "train.recompute train.precision model",
+        f"names products, which {model.name} in {chunk.precision} cannot have: it needs "
+        "grouped-query attention, a gated dense feed-forward network, and a precision other than "
+        "fp8",
+        "products" in chunk.recompute
+        and (not gated or isinstance(model.attention, Mla) or chunk.precision == "fp8"),
     )
 
 

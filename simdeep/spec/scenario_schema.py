@@ -19,6 +19,7 @@ from simdeep.spec.scenario_types import (
     Precision,
     Recompute,
     ScheduleField,
+    Sending,
     Skew,
     Stages,
     StateDtype,
@@ -128,11 +129,27 @@ class ChunkOptions(Section):
         description="what is fused: the residual's addition into the norm, the accumulation of "
         "gradients into the weight gradient's GEMM, the cross-entropy over the logits",
     )
+    eager: bool = Field(
+        default=False,
+        description="RMSNorm, rotary embedding and gated activation as single PyTorch operators, "
+        "each a kernel of its own, instead of one kernel each",
+    )
     tp_overlap: Literal["none", "backward", "full"] = Field(
         default="backward",
         description="tensor parallel collectives beside compute: none; the backward's beside "
         "weight gradients; full: also chunk by chunk with the GEMM before or after (user buffers, "
         "async TP)",
+    )
+    tp_exposed: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="tp_overlap full: share of a collective that no compute hides, at least one of "
+        "tp chunks",
+    )
+    cp_ring: Literal["fused", "operators"] = Field(
+        default="fused",
+        description="context parallel attention: fused, parts joined inside the core's kernels; "
+        "operators, as PyTorch's: keys and values of every query head go round, and FP32 parts "
+        "are joined by single operators",
     )
     host_launch_us: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=0.0,
@@ -142,7 +159,9 @@ class ChunkOptions(Section):
     recompute: Recompute = Field(
         default=(),
         description="what the backward computes again instead of keeping: none, or a list of norm, "
-        "mla_up, swiglu, selective (the attention core) and full (the layer)",
+        "mla_up, swiglu, products (every second product of a dense layer, and all between them: "
+        "torch's selective checkpointing by operator), selective (the attention core) and full "
+        "(the layer)",
     )
     comm_sms: Annotated[int, Field(ge=0)] = Field(
         default=0, description="SMs that all-to-all transfers hold while they run"
@@ -179,6 +198,18 @@ class Train(ChunkOptions):
     grad_sync: Literal["after", "overlap"] = Field(
         default="after",
         description="reduce gradients after the last backward, or beside the last backwards",
+    )
+    sends: tuple[Sending, ...] = Field(
+        default=(),
+        strict=False,
+        description="transfers between pipeline ranks: scattered, each tensor parallel rank sends "
+        "its part of what all of them hold, and they gather it again (arXiv 2104.04473 sec 4.1); "
+        "awaited, a rank starts no other chunk before its send is through",
+    )
+    host_step_ms: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="time of a step in which the host keeps the GPU waiting: the next batch, the "
+        "loss read and logged (ms)",
     )
     gather_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,

@@ -23,6 +23,7 @@ GEMM_DTYPE: dict[str, str] = {
 }
 """Format of the tensor cores under a precision, where it is not the precision's own name."""
 Fusion: TypeAlias = Literal["norm_residual", "wgrad_accumulate", "loss"]
+Sending: TypeAlias = Literal["scattered", "awaited"]
 StateDtype: TypeAlias = Literal["fp32", "bf16", "fp16", "fp8"]
 ScheduleName: TypeAlias = Literal[
     "gpipe",
@@ -39,7 +40,7 @@ ScheduleName: TypeAlias = Literal[
     "dualpipev",
     "auto",
 ]
-RecomputeOp: TypeAlias = Literal["norm", "mla_up", "swiglu", "selective", "full"]
+RecomputeOp: TypeAlias = Literal["norm", "mla_up", "swiglu", "products", "selective", "full"]
 
 RECOMPUTE: tuple[str, ...] = get_args(RecomputeOp)
 

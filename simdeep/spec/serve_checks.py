@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from simdeep.spec.model import Gqa, Model, MoeFfn
-from simdeep.spec.serve_schema import Lengths, ServeFields, Traffic, UnitFields
+from simdeep.spec.serve_schema import Lengths, PlanStep, ServeFields, Traffic, UnitFields
 from simdeep.spec.topology import Topology
 from simdeep.spec.validate import Reporter
 
@@ -46,11 +48,35 @@ def check_serving(
         "follows the hours of the day, but traffic.by_hour is not given; give its 24 shares",
         fields.autoscale is not None and not (fields.traffic and fields.traffic.by_hour),
     )
+    if fields.autoscale is not None:
+        _check_plan(fields.autoscale.plan, units, report)
     report.rule(
         "window.day traffic.by_hour",
         "is true, but traffic.by_hour is not given; give its 24 shares",
         fields.window.day and not (fields.traffic and fields.traffic.by_hour),
     )
+
+
+def _check_plan(plan: tuple[PlanStep, ...], units: dict[str, UnitFields], report: Reporter) -> None:
+    hours = [step.hour for step in plan]
+    report.rule(
+        "autoscale.plan",
+        f"has hours {', '.join(f'{hour:g}' for hour in hours)}; each must be later than the last",
+        any(now <= before for before, now in pairwise(hours)),
+    )
+    for number, step in enumerate(plan):
+        for role in ROLES:
+            wanted, at = getattr(step, role), f"autoscale.plan[{number}].{role}"
+            if wanted is None:
+                continue
+            if not report.rule(at, f"is {wanted}; there are no {role} units", role not in units):
+                continue
+            most = units[role].units
+            report.rule(
+                f"{at} deployment.{role}.units",
+                f"is {wanted}; the deployment has {most}",
+                wanted > most,
+            )
 
 
 def _check_roles(fields: ServeFields, units: dict[str, UnitFields], report: Reporter) -> None:

@@ -272,8 +272,19 @@ class NodeFailures(Section):
     )
 
 
+class PlanStep(Section):
+    """Units from an hour of the day until the next step."""
+
+    hour: Annotated[float, Field(ge=0, lt=24)] = Field(
+        description="hour of the day, such as 8.5 for half past eight", examples=[0.0]
+    )
+    prefill: Degree | None = Field(default=None, description="prefill units; by default by load")
+    decode: Degree | None = Field(default=None, description="decode units; by default by load")
+    mixed: Degree | None = Field(default=None, description="mixed units; by default by load")
+
+
 class Autoscale(Section):
-    """Units follow the day's rate."""
+    """Units by the time of day: as many as the hour's rate needs, or as planned."""
 
     headroom: Annotated[float, Field(ge=0, le=10)] = Field(
         default=0.1, description="capacity kept above the hour's load, as a share of it"
@@ -282,6 +293,11 @@ class Autoscale(Section):
         default=0.1, description="fewest units kept, as a share of those at the peak"
     )
     start: Duration = Field(default=300.0, description="from the decision to a unit that serves")
+    plan: Annotated[tuple[PlanStep, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        description="units paid for by the time of day, whatever the load; those starting and "
+        "emptying included",
+    )
 
 
 class Window(Section):
@@ -327,6 +343,12 @@ class ServeRouting(Section):
         default=0.0,
         description="standard deviation (logits) by which popularity has moved since the replicas "
         "were placed",
+    )
+    prompt_spread: Annotated[float, Field(ge=0, le=10)] = Field(
+        default=0.0,
+        description="standard deviation, over its mean, of an expert's share between sequences, "
+        "whose tokens are alike; batches of many sequences differ less (0: every token for itself; "
+        "3: as SGLang's prefill units slow down with real prompts)",
     )
 
 

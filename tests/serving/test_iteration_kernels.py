@@ -12,6 +12,7 @@ from simdeep.serving.kernels import (
     kernels_for,
     load_serving_kernels,
     prefill_attention,
+    sustained_seconds,
 )
 from simdeep.serving.kernels.curves import FITTED
 from simdeep.serving.kernels.fit import LAYOUTS, measured
@@ -35,6 +36,34 @@ def test_gemm_curves_meet_their_rows(layout):
     stated = next(e for e in load_document(FITTED).data["gemm"] if e["layout"] == layout)
     assert stated["rows"] == len(rows)
     assert stated["median_error"] < 0.08
+
+
+@pytest.mark.parametrize(
+    ("shape", "us"),
+    [
+        # Forward GEMMs of h800_train_trace.csv on 112 SMs, means over four layers.
+        (GemmShape(4096.0, 24576, 1536), 371.5),
+        (GemmShape(4096.0, 7168, 16384), 900.8),
+        (GemmShape(4096.0, 32768, 512), 244.2),
+        (GemmShape(4096.0, 4096, 7168), 259.0),
+        (GemmShape(4096.0, 7168, 2048), 138.0),
+        (GemmShape(32512.0 / 4, 4096, 7168, 4), 1862.5),
+        (GemmShape(32512.0 / 4, 7168, 2048, 4), 1035.2),
+    ],
+)
+def test_gemms_of_prompts_last_as_in_a_running_model(shape, us):
+    layout = "contiguous" if shape.groups > 1 else "dense"
+    alone = gemm_seconds(shape, H800.gemm[layout], 112)
+    found = sustained_seconds(shape, alone, H800.sustained, 112)
+    assert float(found.alone_s) * 1e6 == pytest.approx(us, rel=0.08)
+    assert float(alone.alone_s) < float(found.alone_s)
+
+
+def test_gemms_of_few_rows_are_as_measured_alone():
+    shape = GemmShape(64.0, 24576, 1536)
+    alone = gemm_seconds(shape, H800.gemm["dense"], 132)
+    found = sustained_seconds(shape, alone, H800.sustained, 132)
+    assert float(found.alone_s) == float(alone.alone_s)
 
 
 def test_decode_attention_meets_its_rows():

@@ -5,6 +5,8 @@ import json
 import pandas as pd
 import pytest
 
+from simdeep.serving.requests.example import EXAMPLE, example_rows, example_text
+
 SMALL = """\
 kind: serve
 model: deepseek-v2-lite
@@ -60,6 +62,7 @@ def test_json_has_the_promised_keys(cli, folder):
     assert set(document["gpus"]) == {"prefill", "decode"}
     assert document["gpus"] == {"prefill": 2.0, "decode": 4.0}
     assert document["slo_attainment"] == 1.0
+    assert document["slo_attainment_by_promise"] == {"ttft": 1.0, "tpot": 1.0}
     assert document["requests_per_s"] == pytest.approx(4, rel=0.3)
     assert all(0 <= share <= 1 for share in document["utilisation"].values())
     hours = document["usd_per_hour"]
@@ -84,7 +87,7 @@ def test_the_answer_and_its_files(cli, folder):
     out = folder / "out"
     result = cli("run", folder / "mixed.yaml", "--out", out)
     assert " GPUs serve " in " ".join(result.stdout.split())
-    assert "it meets the SLO" in " ".join(result.stdout.split())
+    assert "The SLO is met: 100.0% of the requests keep it" in " ".join(result.stdout.split())
     assert max(map(len, result.stdout.splitlines())) <= 100
     names = {path.name for path in out.iterdir()}
     assert names >= {"latency.png", "queues.png", "batches.png", "kv.png", "utilisation.png"}
@@ -100,8 +103,8 @@ def test_the_answer_and_its_files(cli, folder):
 
 def test_a_missed_slo_is_exit_3(cli, folder):
     result = cli("run", folder / "mixed.yaml", "--set", "slo.ttft=1 us", code=3)
-    assert "does NOT meet the SLO" in " ".join(result.stdout.split())
-    assert "The SLO is not met" in result.stderr
+    assert "The SLO is NOT met: 0.0% of the requests keep it" in " ".join(result.stdout.split())
+    assert "the first token within 1.00 us: 0.0%, 1.00 s a token: 100.0%" in result.stderr
 
 
 def test_a_day_is_sampled_by_the_hour(cli, folder):
@@ -120,6 +123,67 @@ def test_a_day_is_sampled_by_the_hour(cli, folder):
     assert windows[1]["figures"] is None
     assert document["requests_per_s"] == pytest.approx(2.0, rel=0.3)
     assert document["gpus"]["mixed"] == pytest.approx(2.0, rel=0.2)  # half of the units suffice
+
+
+def test_units_may_follow_a_plan(cli, folder):
+    sets = {
+        "traffic.by_hour": "[" + ", ".join(["0.2"] * 24) + "]",
+        "window.day": "true",
+        "window.duration": "4 s",
+        "window.warmup": "1 s",
+        "autoscale": "{plan: [{hour: 1.25, mixed: 1}, {hour: 2, mixed: 2}, "
+        "{hour: 23.5, mixed: 1}]}",
+    }
+    given = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+    document = json.loads(cli("run", folder / "mixed.yaml", *given, "--json").stdout)
+    hours = {w["hour"]: w["units"]["mixed"] for w in document["windows"]}
+    assert len(hours) == 26
+    assert [hours[h] for h in (0, 1, 1.25, 2, 22, 23, 23.5)] == [1, 1, 1, 2, 2, 2, 1]
+    # Two units from 2:00 to 23:30, one else, each of two GPUs; a plan has all that is paid for.
+    assert document["gpus"]["mixed"] == pytest.approx(2 * (2 * 21.5 + 2.5) / 24)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("[{hour: 2, mixed: 3}]", "is 3; the deployment has 2"),
+        ("[{hour: 2, decode: 1}]", "there are no decode units"),
+        ("[{hour: 2, mixed: 1}, {hour: 1, mixed: 2}]", "each must be later than the last"),
+        ("[{hour: 24, mixed: 1}]", "less than 24"),
+    ],
+)
+def test_bad_plans_are_exit_2(cli, folder, plan, message):
+    sets = ("--set", "traffic.by_hour=[" + ", ".join(["1"] * 24) + "]")
+    result = cli("run", folder / "mixed.yaml", *sets, "--set", f"autoscale.plan={plan}", code=2)
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (("window.duration=1 us",), "nothing arrives in the time that is measured"),
+        (("traffic.rate=1/d",), "nothing arrives in the time that is measured"),
+        (("window.requests=1",), "nothing arrives in the time that is measured"),
+        (
+            ("traffic.rate=1e4/s", "window.duration=2 ms", "window.warmup=0 s"),
+            "no prompt is answered",
+        ),
+    ],
+)
+def test_a_window_that_is_too_short_is_exit_2(cli, folder, sets, message):
+    given = [part for each in sets for part in ("--set", each)]
+    result = cli("run", folder / "split.yaml", *given, code=2)
+    assert message in " ".join(result.stderr.split())
+    assert "window" in result.stderr
+
+
+def test_the_example_trace_is_what_its_generator_makes(cli, tmp_path):
+    assert EXAMPLE.read_text() == example_text()
+    scenario = trace(tmp_path, example_text())
+    sets = ("--set", "traffic.input.max=null", "--set", "deployment.mixed.max_rows=64")
+    document = json.loads(cli("run", scenario, *sets, "--json").stdout)
+    assert document["requests_measured"] == len(example_rows())
+    assert document["utilisation"]["prefix_cache_link"] > 0
 
 
 def trace(folder, text):

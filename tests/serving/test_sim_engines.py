@@ -187,3 +187,16 @@ def test_littles_law_by_state():
     other = compiled.run(Fleet((prefill(), decode())), requests)
     assert one.area_ns.tolist() == other.area_ns.tolist()
     assert one.area_ns[State.ROW] > 0
+
+
+@pytest.mark.parametrize("engine", [reference, compiled])
+def test_ranks_are_never_busier_than_their_unit(engine):
+    # One rank, iterations of a second, cut short by the end of the run and by a failure.
+    kind = prefill(units=1, ranks=1, grid=Grid.linear(1.0, 0.0, 0.0, 0.0))
+    timed = (Timed(1300 * MS, Event.FAIL, 0), Timed(1400 * MS, Event.REPAIR, 0))
+    requests = some_requests(40, 1)
+    outcome = engine.run(Fleet((kind, decode()), timed=timed, end_ns=2500 * MS), requests)
+    busy = float(outcome.unit("busy_ns")[0])
+    assert busy == pytest.approx(2400 * MS, rel=0.01)
+    assert outcome.unit_ns[0, 0] == pytest.approx(busy)
+    assert outcome.unit_ns[0, 1] == pytest.approx(busy)

@@ -1,6 +1,7 @@
 """Sizing: the estimate against queueing theory and the simulation, the front, bad goals."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simdeep.errors import InputError
+from simdeep.serving.deployment import units_of
 from simdeep.serving.sizing.candidates import Tally, designs
 from simdeep.serving.sizing.clusters import scenarios_on
 from simdeep.serving.sizing.demand import demand_of
@@ -212,3 +214,29 @@ def test_launch_commands(result, server, words):
     assert all(word in text for word in words)
     for role, count in result.winner.deployment.units.items():
         assert f"# {role}: {count} unit" in text
+
+
+def test_launch_commands_of_experts_say_what_is_simulated():
+    scenario = load_scenario("dsv3-serve-h800")
+    units = units_of(scenario)
+    deployment = SimpleNamespace(
+        scenario=scenario,
+        way="disaggregated",
+        units={"prefill": 29, "decode": 9},
+        parts={role: SimpleNamespace(design=SimpleNamespace(unit=u)) for role, u in units.items()},
+    )
+    text = launch_commands(deployment, "sglang")
+    for flag in (
+        "--moe-dense-tp-size 1",
+        "--ep-num-redundant-experts 32",
+        "--deepep-mode normal",
+        "--deepep-mode low_latency",
+        "--chunked-prefill-size 524288",
+        "--speculative-num-draft-tokens 2",
+        "--nnodes 18",
+    ):
+        assert flag in text
+    # The checkpoint is in FP8: servers are not told so.
+    assert "--quantization" not in text
+    assert "deepep_high_throughput" in launch_commands(deployment, "vllm")
+    assert "--disaggregation-transfer-backend nixl" in launch_commands(deployment, "dynamo")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simdeep.report.charts.canvas import axes_or_new, legend_beside
+from simdeep.report.serving_summary import clock
 from simdeep.report.style import ALARM, LINES, styled
 from simdeep.report.summary import seconds
 from simdeep.serving.metrics import latencies, measured_span
@@ -117,7 +118,7 @@ def _lines(run: Run, lines: Any, title: str, unit: str, ax: Axes | None) -> Axes
     ax.set_xlim(0, max(float(at[-1]), 1e-9))
     ax.set_ylim(bottom=0)
     ax.grid(axis="y")
-    hour = "" if run.window.hour is None else f", hour {run.window.hour}"
+    hour = "" if run.window.hour is None else f", from {clock(run.window.hour)} on"
     ax.set_title(f"{title} over time{hour} (grey: measured)")
     ax.set_xlabel("seconds")
     ax.set_ylabel(unit)

@@ -180,6 +180,12 @@ class _Builder:
         if stage == "gate":
             self.ready[micro] = self.last[micro]
 
+    def joined(self, stage: str, micros: Sequence[int], phase: int) -> None:
+        """A stage of all micro-batches at once, after the last of them."""
+        row = self.row(stage, -1, -1, phase, sorted({self.last[m] for m in micros}))
+        for micro in micros:
+            self.last[micro] = row
+
     def launch(self, micros: Sequence[int]) -> None:
         """The host launches a captured graph; everything in it waits for that."""
         if not self.shape.cuda_graphs:
@@ -211,15 +217,13 @@ def build_order(shape: Shape) -> Program:
     for micro in micros:
         b.stage("embed", micro, -1)
     _model(b, len(shape.moe_layers), MAIN)
-    for micro in micros:
-        b.stage("head", micro, -1)
+    b.joined("head", micros, MAIN)
     for draft in range(shape.drafts):
         b.launch(micros)
         for micro in micros:
             b.stage("draft_in", micro, -1, DRAFT)
         _model(b, 1, DRAFT, first=len(shape.moe_layers) + draft)
-        for micro in micros:
-            b.stage("head", micro, -1, DRAFT)
+        b.joined("head", micros, DRAFT)
     return _program(b)
 
 

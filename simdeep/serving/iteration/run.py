@@ -85,7 +85,8 @@ def run_iteration(
 ) -> Iteration:
     """Simulate one iteration; at least one of `prefill_tokens` and `decode_rows` is above zero."""
     program = build_order(Shape.of(unit))
-    priced = _price(program, unit, prefill_tokens, decode_rows, context)
+    routed = unit.with_batch(prefill_tokens, decode_rows)
+    priced = _price(program, routed, prefill_tokens, decode_rows, context)
     run = compiled.run if unit.engine == "compiled" else reference.run
     timeline = run(priced)
     exposed, exposed_comm = _exposed(timeline)

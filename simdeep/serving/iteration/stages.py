@@ -232,8 +232,12 @@ class Stages:
         work.memory(self.shard * self.hidden * BF16 * 2, "embed")
 
     def head(self, work: Work) -> None:
-        """Final norm, logits (BF16) of every row that wants a token, and sampling."""
+        """Final norm, logits (BF16) of every row that wants a token, and sampling.
+
+        Of all micro-batches at once: reading the vocabulary's weights twice would gain nothing.
+        """
         rows = self.sizes.decode_rows + (self.sizes.prompts if self.sizes.prefill > 0 else 0.0)
+        rows *= self.unit.microbatches
         vocab = self.unit.model.vocab / self.unit.tp
         work.memory(rows * self.hidden * BF16 * 4, "norm")
         work.gemm(rows, vocab, self.hidden, bf16=True)

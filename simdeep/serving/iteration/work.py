@@ -17,6 +17,7 @@ from simdeep.serving.kernels import (
     ServingKernels,
     gemm_seconds,
     kernels_for,
+    sustained_seconds,
 )
 
 
@@ -124,6 +125,9 @@ class Work:
         stored = "bf16" if bf16 else bench.unit.weights
         shape = GemmShape(m, n, k, groups, BYTES[stored], BYTES[dtype], bench.speed(dtype))
         found = gemm_seconds(shape, bench.kernels.gemm[layout], bench.sms)
+        if bench.unit.role != "decode":
+            # Decoding reads weights, which no clock slows; prompts compute.
+            found = sustained_seconds(shape, found, bench.kernels.sustained, bench.sms)
         kind = "gemm" if groups == 1 else "grouped_gemm"
         self.add(kind, found.sm_s, found.mem_s, found.fixed_s)
 

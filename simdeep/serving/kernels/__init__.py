@@ -7,7 +7,7 @@ from simdeep.serving.kernels.curves import (
     kernels_for,
     load_serving_kernels,
 )
-from simdeep.serving.kernels.gemm import GemmShape, GemmTime, gemm_seconds
+from simdeep.serving.kernels.gemm import GemmShape, GemmTime, gemm_seconds, sustained_seconds
 
 __all__ = [
     "GemmLayout",
@@ -20,4 +20,5 @@ __all__ = [
     "kernels_for",
     "load_serving_kernels",
     "prefill_attention",
+    "sustained_seconds",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import simdeep
+from simdeep.cost.calibration import load_calibration
 from simdeep.errors import InputError, Problem
 from simdeep.spec.yamlio import load_document
 
@@ -45,6 +46,19 @@ class GemmCurve:
     latency_s: float
     bandwidth: float
     power: float
+
+
+@dataclass(frozen=True, slots=True)
+class SustainedGemm:
+    """What a FP8 GEMM of many rows takes between the other kernels of a model that runs on and on.
+
+    Whole waves of `tile` x `tile` outputs, each `prologue_s` + k x `per_k_s`. A kernel measured in
+    a loop of its own runs at clocks that a GPU does not hold in operation.
+    """
+
+    prologue_s: float
+    per_k_s: float
+    tile: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,7 @@ class ServingKernels:
     hbm_bw: float
     peak: Mapping[str, float]
     gemm: Mapping[GemmLayout, GemmCurve]
+    sustained: SustainedGemm
     decode: DecodeCurve
     prefill: PrefillCurve
     stream_bw: float
@@ -125,6 +140,7 @@ def _build(data: Mapping[str, Any]) -> ServingKernels:
         hbm_bw=reference["hbm_GBps"] * 1e9,
         peak={name: value * 1e12 for name, value in reference["peak_tflops"].items()},
         gemm=gemm,
+        sustained=_sustained(data["gpu"]),
         decode=DecodeCurve(
             decode["launch_us"] * 1e-6,
             decode["block_us"] * 1e-6,
@@ -143,6 +159,12 @@ def _build(data: Mapping[str, Any]) -> ServingKernels:
         scaled=False,
         sources=sources | {name: data[name]["source"] for name in names},
     )
+
+
+def _sustained(gpu: str) -> SustainedGemm:
+    """The forward GEMMs of the training calibration, measured inside a running model."""
+    curve = load_calibration(gpu).gemm_curve("fp8", "fwd")
+    return SustainedGemm(curve.prologue_s, curve.per_k_s, curve.tile_m)
 
 
 def _gemm(row: Mapping[str, Any]) -> GemmCurve:
@@ -182,6 +204,7 @@ def _scaled(base: ServingKernels, gpu: Gpu) -> ServingKernels:
         hbm_bw=gpu.hbm_bw,
         peak=dict(gpu.peak),
         gemm={layout: gemm(curve) for layout, curve in base.gemm.items()},
+        sustained=replace(base.sustained, per_k_s=base.sustained.per_k_s / compute),
         decode=replace(
             base.decode,
             block_s=base.decode.block_s / attention,

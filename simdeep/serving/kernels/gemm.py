@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from simdeep.program.workload.kernel import F
-from simdeep.serving.kernels.curves import GemmCurve
+from simdeep.serving.kernels.curves import GemmCurve, SustainedGemm
 
 TILE = 128
 TILE_M = (64, 128)
@@ -79,3 +79,16 @@ def _tiles_s(shape: GemmShape, m: F, curve: GemmCurve, sms: int) -> F:
     step = np.maximum(curve.latency_s, edge + area)
     found: F = (waves * (curve.prologue_s + shape.k * step)).min(axis=-1)
     return found
+
+
+def sustained_seconds(
+    shape: GemmShape, alone: GemmTime, curve: SustainedGemm, sms: int
+) -> GemmTime:
+    """`alone`, or what the GEMM takes in sustained operation if that is longer."""
+    m = np.asarray(shape.m, dtype=np.float64)
+    tiles = shape.groups * np.ceil(m / curve.tile) * np.ceil(shape.n / curve.tile)
+    busy = np.ceil(tiles / sms) * (curve.prologue_s + shape.k * curve.per_k_s / shape.speed)
+    longer = busy > alone.sm_s + alone.mem_s
+    return GemmTime(
+        np.where(longer, busy, alone.sm_s), np.where(longer, 0.0, alone.mem_s), alone.fixed_s
+    )

@@ -20,7 +20,7 @@ from simdeep.serving.sim.twin_routes import (
     route,
 )
 from simdeep.serving.sim.twin_state import AREA, COUNT, COUNTER, GAP, State_, build, unschedule
-from simdeep.serving.sim.twin_timetable import happen
+from simdeep.serving.sim.twin_timetable import happen, stop
 from simdeep.serving.sim.twin_unit import begin, end
 
 _ARRIVAL, _MOVED = int(Event.ARRIVAL), int(Event.MOVED)
@@ -131,7 +131,8 @@ def run(fleet: Fleet, requests: Requests) -> Outcome:
         samples = np.concatenate([samples, np.zeros((1, width), np.int64)])
     _sample(S, samples, last)
     u = S.u
-    u["busy_ns"] += (last - u["busy_at"]) * u["busy"]
+    for unit in u:
+        stop(unit, last)
     u["powered_ns"] += (last - u["powered_at"]) * u["powered"]
     records = np.stack([S.q[name] for name in _RECORD], axis=1).astype(np.int64)
     records[:, _RECORD.index("done")] = _delivered(S)

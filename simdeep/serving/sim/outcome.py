@@ -102,6 +102,10 @@ def check(outcome: Outcome) -> None:
         raise SimdeepError("tokens generated and tokens delivered differ")
     if (outcome.unit("busy_ns") > outcome.unit("powered_ns")).any():
         raise SimdeepError("a unit was busy for longer than it was switched on")
+    # Iterations are rounded to nanoseconds, the parts of their ranks are not.
+    rounding = outcome.unit("iterations") + 1
+    if (outcome.unit("busy_ns") + rounding < outcome.unit_ns.T).any():
+        raise SimdeepError("the ranks of a unit were busy for longer than the unit")
     left = np.where(done, outcome.record("finish_ns"), outcome.end_ns)
     arrived = given.arrival_ns <= outcome.end_ns
     stayed = int((left - given.arrival_ns)[arrived].sum())

@@ -266,7 +266,7 @@ def run(fleet: Fleet, requests: Requests) -> Outcome:
     sim = Simulation(fleet, requests)
     end = sim.run()
     for unit in sim.units:
-        unit.sums["busy_ns"] += (end - unit.busy_at) * unit.busy
+        unit.stop(end)
         unit.sums["powered_ns"] += (end - unit.powered_at) * unit.powered
     area = np.zeros(len(State), np.int64)
     for job in sim.jobs:

@@ -37,6 +37,7 @@ class Unit:
         self.placements = 0
         self.sums: dict[str, int] = dict.fromkeys(UNIT, 0)
         self.times: dict[str, float] = dict.fromkeys(UNIT_SECONDS, 0.0)
+        self.mine = dict(self.times)  # of the running iteration
         self.idle = False
         self.called = sim.env.event()
         self.process = sim.env.process(self.run())
@@ -185,13 +186,15 @@ class Unit:
                 if mine > slowest:
                     slowest, worst = mine, rank
         if slowest >= 0:
-            self.times["balance_ns"] += total / len(self.ranks) * 1e9
+            self.mine["balance_ns"] = total / len(self.ranks) * 1e9
             share = float(worst.new > 0)
             if worst.new and worst.active:
                 alone = at(worst.new, 0, worst.attended)
                 rows = at(0, len(worst.active), worst.context)
                 share = alone / (alone + rows) if alone + rows > 0 else 0.5
-            self.times["prompt_ns"] += slowest * share * 1e9
+            self.mine["prompt_ns"] = slowest * share * 1e9
+            for name, value in self.mine.items():
+                self.times[name] += value
         return slowest
 
     def end(self) -> None:
@@ -357,10 +360,18 @@ class Unit:
             self.sums["powered_ns"] += now - self.powered_at
         self.powered = wanted
 
+    def stop(self, now: int) -> None:
+        """Account for an iteration that goes no further."""
+        if not self.busy:
+            return
+        self.sums["busy_ns"] += now - self.busy_at
+        left = (self.ends_at - now) / (self.ends_at - self.busy_at)
+        for name, value in self.mine.items():
+            self.times[name] -= left * value
+
     def clear(self) -> None:
         """Lose everything in the unit."""
-        if self.busy:
-            self.sums["busy_ns"] += self.sim.env.now - self.busy_at
+        self.stop(self.sim.env.now)
         self.busy = False
         for rank in self.ranks:
             rank.clear()

@@ -37,7 +37,7 @@ REQUEST = _record(
 UNIT = _record(
     i8="step pending planned ends_at kv queued_kv queued_rows rows reserved live powered_at busy_at"
     " placements busy_ns powered_ns iterations stalled_ns failures ram_free ssd_free kind rank0",
-    f8="balance_ns prompt_ns",
+    f8="balance_ns prompt_ns my_balance_ns my_prompt_ns",
     i1="on down powered busy",
 )
 """One unit (see `reference_unit.Unit`); `kv`, `rows` and `reserved` are sums over its ranks."""

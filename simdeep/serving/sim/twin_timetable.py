@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from simdeep.serving.sim.fleet import Event, State, Timed
 from simdeep.serving.sim.twin_moves import cancel_move
 from simdeep.serving.sim.twin_routes import (
@@ -42,6 +44,16 @@ def happen(S: State_, entry: Timed) -> None:
     wake(S, entry.unit)
 
 
+def stop(unit: Any, now: int) -> None:
+    """Account for an iteration that goes no further."""
+    if not unit["busy"]:
+        return
+    unit["busy_ns"] += now - unit["busy_at"]
+    left = (unit["ends_at"] - now) / (unit["ends_at"] - unit["busy_at"])
+    for name in ("balance_ns", "prompt_ns"):
+        unit[name] -= left * unit[f"my_{name}"]
+
+
 def _flush(S: State_, which: int) -> None:
     """Send on what waited for a unit to come."""
     last = int(S.lists[which]["tail"])
@@ -56,8 +68,7 @@ def _fail(S: State_, u: int) -> None:
     unit, q, now = S.u[u], S.q, int(S.g[0]["now"])
     unit["down"] = 1
     unit["failures"] += 1
-    if unit["busy"]:
-        unit["busy_ns"] += now - unit["busy_at"]
+    stop(unit, now)
     _settle_rows(S, u)
     ranks = S.r[unit["rank0"] :][: S.k[unit["kind"]]["ranks"]]
     for name in ("kv", "context", "rows", "active", "joined", "fresh", "reserved", "new", "begun"):

@@ -141,14 +141,16 @@ def _seconds(S: Any, u: int) -> float:
             if mine > slowest:
                 slowest, worst = mine, i
     if slowest >= 0.0:
-        S.u[u].balance_ns += total / ranks * 1e9
+        S.u[u].my_balance_ns = total / ranks * 1e9
+        S.u[u].balance_ns += S.u[u].my_balance_ns
         rank = S.r[worst]
         share = 1.0 if rank.new > 0 else 0.0
         if rank.new > 0 and rank.active > 0:
             alone = _at(S, k, stale, rank.new, 0, rank.attended)
             rows = _at(S, k, stale, 0, rank.active, rank.context)
             share = alone / (alone + rows) if alone + rows > 0 else 0.5
-        S.u[u].prompt_ns += slowest * share * 1e9
+        S.u[u].my_prompt_ns = slowest * share * 1e9
+        S.u[u].prompt_ns += S.u[u].my_prompt_ns
     return slowest
 
 

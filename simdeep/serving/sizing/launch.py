@@ -1,9 +1,11 @@
 """Launch commands of a deployment for SGLang, vLLM and Dynamo.
 
-Flags as their documentation names them in 2025/26: SGLang 'Server Arguments', 'Expert Parallelism'
-and 'PD Disaggregation'; vLLM 'Expert Parallel Deployment' and 'NixlConnector Usage Guide'; Dynamo
-'Running SGLang with Dynamo'. Addresses are shell variables. What a server cannot be told is said in
-a comment.
+Every flag stands in the documentation of these revisions: sgl-project/sglang@004813e
+docs/advanced_features/server_arguments.md; vllm-project/vllm@0170256
+docs/serving/expert_parallel_deployment.md (and, for `--all2all-backend`, `--enable-dbo` and
+`--speculative-config`, vLLM's engine arguments of 2026); ai-dynamo/dynamo@119290c
+docs/backends/sglang/dsr1-wideep-h100.md. Addresses are shell variables. What a server cannot be
+told is said in a comment.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ HUB = {
     "qwen3-235b-a22b": "Qwen/Qwen3-235B-A22B",
 }
 """Repositories of shipped models; another is given as $MODEL."""
+
+FP8_CHECKPOINTS = frozenset({"deepseek-v3"})
+"""Models that are published in FP8: servers find the format in the checkpoint."""
 
 SGLANG_KV = {"fp8": "fp8_e4m3", "fp4": "fp4_e2m1"}
 
@@ -59,6 +64,11 @@ def _units(deployment: Deployment) -> list[tuple[Unit, int]]:
     return [(deployment.parts[role].design.unit, n) for role, n in deployment.units.items()]
 
 
+def _quantizes(unit: Unit) -> bool:
+    """Whether the server turns a checkpoint of another format into FP8."""
+    return unit.weights == "fp8" and unit.model.name.lower() not in FP8_CHECKPOINTS
+
+
 def _sglang_flags(unit: Unit) -> Flags:
     flags = ["--model-path $MODEL", f"--tp-size {unit.gpus}"]
     if unit.dp > 1:
@@ -68,6 +78,9 @@ def _sglang_flags(unit: Unit) -> Flags:
         flags += ["--dist-init-addr $HEAD:20000"]
     if unit.moe is not None and unit.ep > 1:
         mode = "low_latency" if unit.mode == "low-latency" else "normal"
+        if unit.dp > 1:
+            # Dense layers whole on every GPU, as they are simulated.
+            flags.append("--moe-dense-tp-size 1")
         flags += [f"--ep-size {unit.ep}", "--moe-a2a-backend deepep", f"--deepep-mode {mode}"]
         if unit.redundant:
             flags += [f"--ep-num-redundant-experts {unit.redundant}", "--enable-eplb"]
@@ -88,7 +101,7 @@ def _sglang_flags(unit: Unit) -> Flags:
         flags += ["--speculative-algorithm EAGLE", f"--speculative-num-steps {unit.mtp_tokens}"]
         flags += ["--speculative-eagle-topk 1"]
         flags += [f"--speculative-num-draft-tokens {unit.mtp_tokens + 1}"]
-    if unit.weights == "fp8":
+    if _quantizes(unit):
         flags.append("--quantization fp8")
     return flags
 
@@ -153,7 +166,7 @@ def _vllm_flags(unit: Unit) -> Flags:
     if unit.role != "prefill" and unit.mtp_tokens:
         config = json.dumps({"method": "mtp", "num_speculative_tokens": unit.mtp_tokens})
         flags.append(f"--speculative-config '{config}'")
-    if unit.weights == "fp8":
+    if _quantizes(unit):
         flags.append("--quantization fp8")
     if unit.role != "mixed":
         config = json.dumps({"kv_connector": "NixlConnector", "kv_role": "kv_both"})
