@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from simdeep.analysis.attribution import idle_pieces
+from simdeep.analysis.booking import IdlePieces
 from simdeep.engine.timeline import Timeline
 
 
@@ -50,4 +52,21 @@ def one_of_each(timeline: Timeline, peers: int) -> Timeline:
         priced=replace(priced, program=small, **costs),
         start_ns=timeline.start_ns[rows],
         end_ns=timeline.end_ns[rows],
+    )
+
+
+def idle_of_each(timeline: Timeline, peers: int) -> IdlePieces:
+    """Idle intervals of the GPUs that `one_of_each` keeps, numbered as there.
+
+    Their reasons are those of the whole timeline: without the other GPUs, waiting for one of them
+    would look like waiting for the pipeline.
+    """
+    found = idle_pieces(timeline)
+    kept = found.rank % peers == 0
+    return IdlePieces(
+        parts=found.parts,
+        code=found.code[kept],
+        rank=found.rank[kept] // peers,
+        start_ns=found.start_ns[kept],
+        end_ns=found.end_ns[kept],
     )

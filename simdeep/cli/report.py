@@ -14,6 +14,7 @@ from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from simdeep.spec.scenario import Scenario
+    from simdeep.spec.serve import ServeScenario
 
 
 @guarded
@@ -81,7 +82,7 @@ def _saved_plan(
         raise InputError(problems)
     saved = read_plan(path)
     return f"{saved.result.scenario.name}-plan", plan_page(
-        saved.result, saved.launch, saved.version
+        saved.result, saved.launch, saved.version, saved.origin
     )
 
 
@@ -94,19 +95,30 @@ def _simulated(source: Source, schedules: str | None, bar: Progress) -> tuple[st
         return _alltoall(source, bar)
     loaded = source.load_any()
     if isinstance(loaded, ServeScenario):
-        from simdeep.report.html import serving_page
-        from simdeep.serving.simulate import simulate_serving
-
         _steps_only(schedules)
-        result = simulate_serving(loaded, bar.tasks("simulating requests"))
-        bar.stage("writing the report")
-        return loaded.name, serving_page(result)
+        return loaded.name, _serving(loaded, bar)
     if getattr(loaded.fields, "plan", None) is not None:
         _steps_only(schedules)
         return f"{loaded.name}-plan", _plan(loaded, bar)
     from simdeep.cli.report_step import step_html
 
     return loaded.name, step_html(source, loaded, schedules, bar)
+
+
+def _serving(scenario: ServeScenario, bar: Progress) -> str:
+    """Requests through a deployment or, without traffic, an iteration of each unit."""
+    if scenario.traffic is None:
+        from simdeep.report.html import iteration_page
+        from simdeep.report.serving_iteration import looked_at
+
+        bar.stage("simulating an iteration")
+        return iteration_page(scenario, looked_at(scenario))
+    from simdeep.report.html import serving_page
+    from simdeep.serving.simulate import simulate_serving
+
+    result = simulate_serving(scenario, bar.tasks("simulating requests"))
+    bar.stage("writing the report")
+    return serving_page(result)
 
 
 def _kind(source: Source) -> object:

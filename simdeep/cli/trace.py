@@ -23,6 +23,7 @@ from simdeep.cli.options import (
 from simdeep.errors import InputError, Problem
 
 if TYPE_CHECKING:
+    from simdeep.analysis.booking import IdlePieces
     from simdeep.api import Result
     from simdeep.traces import Trace
 
@@ -74,7 +75,7 @@ def export(
 
     loaded = Source.of(scenario, sets, engine).load()
     with progress(quiet) as bar:
-        result = _shown(simulate(loaded, bar.tasks("simulating")))
+        result, idle = _shown(simulate(loaded, bar.tasks("simulating")))
         chosen = None if ranks is None else _ranks(ranks, result.timeline.program.n_ranks)
         bar.stage("writing")
         if split:
@@ -84,27 +85,28 @@ def export(
 
             names = [f"rank-{r}.json.gz" for r in range(result.timeline.program.n_ranks)]
             with OutputFolder(out, names) as folder:
-                for rank, document in export_ranks(result, flows):
+                for rank, document in export_ranks(result, flows, idle):
                     folder.write(names[rank], partial(write_trace, document))
         else:
-            document = make(result, chosen, flows)
+            document = make(result, chosen, flows, idle)
             write_file(out, lambda path: write_trace(document, path))
     if not quiet:
         note(f"Wrote {out}; open it in Perfetto (ui.perfetto.dev) or chrome://tracing.")
 
 
-def _shown(result: Result) -> Result:
+def _shown(result: Result) -> tuple[Result, IdlePieces | None]:
     """Of a run that simulates every GPU, the first of each pipeline rank: a trace one can open."""
     if result.stragglers is None:
-        return result
+        return result, None
     from dataclasses import replace
 
     from simdeep.analysis.memory import memory
-    from simdeep.analysis.view import one_of_each
+    from simdeep.analysis.view import idle_of_each, one_of_each
 
     timeline = one_of_each(result.timeline, result.stragglers.peers)
     kept = memory(timeline, result.static.parts, result.memory.capacity_gib)
-    return replace(result, timeline=timeline, memory=kept)
+    idle = idle_of_each(result.timeline, result.stragglers.peers)
+    return replace(result, timeline=timeline, memory=kept), idle
 
 
 def _ranks(text: str, n_ranks: int) -> list[int]:
@@ -193,4 +195,5 @@ def _trace(name: str) -> Trace:
     from simdeep.api import simulate
 
     loaded = Source(name).load()
-    return trace_of(_shown(simulate(loaded)).timeline, loaded.name)
+    shown, idle = _shown(simulate(loaded))
+    return trace_of(shown.timeline, loaded.name, idle)

@@ -139,7 +139,6 @@ def write_run(
         curve: the bubble at several numbers of micro-batches, if it is to be drawn.
         stage: told what is being written.
     """
-    from simdeep.analysis.attribution import attribute
     from simdeep.analysis.frame import spans_frame
     from simdeep.analysis.memory import memory as find_memory
     from simdeep.analysis.view import one_of_each
@@ -152,7 +151,6 @@ def write_run(
         # GPU in the heat map.
         lost = result.stragglers.lost_ns
         timeline = one_of_each(timeline, result.stragglers.peers)
-        attribution = attribute(timeline)
         memory = find_memory(timeline, result.static.parts, memory.capacity_gib)
         per_node = result.scenario.topology.gpus_per_node
         stage("drawing every GPU")

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import simdeep
+from simdeep.report.inputs import Input, inputs_of
+from simdeep.report.output import scenario_yaml
 from simdeep.report.plan_why import why
 
 if TYPE_CHECKING:
     from simdeep.planner.plan import Plan, PlanResult
 
 
-def plan_json(result: PlanResult, launch: str | None = None) -> dict[str, Any]:
-    """Everything a planning run says; `launch` are the winner's launch arguments, if asked for."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a plan was made of.
+
+    Attributes:
+        fingerprint: of the scenario that was planned for.
+        inputs: of the first plan (of the scenario, if there is none), each with its source.
+        scenario: the same as the text of a scenario file.
+    """
+
+    fingerprint: str
+    inputs: tuple[Input, ...]
+    scenario: str
+
+
+def origin_of(result: PlanResult) -> Origin:
+    """The origin of a plan just made."""
+    scenario = result.plans[0].scenario if result.plans else result.scenario
+    return Origin(result.scenario.fingerprint, inputs_of(scenario), scenario_yaml(scenario))
+
+
+def plan_json(
+    result: PlanResult, launch: str | None = None, origin: Origin | None = None
+) -> dict[str, Any]:
+    """Everything a planning run says.
+
+    Args:
+        result: of a planning run.
+        launch: the winner's launch arguments, if they were asked for.
+        origin: of a plan read back; None of one just made.
+    """
     found, objective = result.found, result.objective
+    origin = origin or origin_of(result)
     return {
         "name": result.scenario.name,
         "objective": objective.by,
@@ -40,6 +72,9 @@ def plan_json(result: PlanResult, launch: str | None = None) -> dict[str, Any]:
         "sensitivity": [asdict(effect) for effect in result.effects],
         "tightest_constraint": result.tightest or None,
         "launch": launch,
+        "fingerprint": origin.fingerprint,
+        "inputs": [asdict(item) for item in origin.inputs],
+        "scenario_file": origin.scenario,
         "version": simdeep.__version__,
     }
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from simdeep.errors import InputError, Problem
+from simdeep.report.inputs import Input
+from simdeep.report.plan_json import Origin
 from simdeep.spec.jsonio import load_json
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ _DAY, _TRILLION = 86400.0, 1e12
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """What was read: the result, the version that wrote it, launch arguments if they were asked.
+    """What was read: result, version that wrote it, launch arguments if asked for, and origin.
 
     The file names models and clusters but does not hold them: scenarios of the result know no more
     than GPUs, price and tokens of a step. `result.found.judged` has as many entries as were
@@ -37,6 +39,7 @@ class SavedPlan:
     result: PlanResult
     version: str
     launch: str | None
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ def read_plan(path: str | Path) -> SavedPlan:
     """
     data = load_json(path).data
     try:
-        return SavedPlan(_result(data), str(data["version"]), data["launch"])
+        inputs = tuple(Input(**row) for row in data["inputs"])
+        origin = Origin(data["fingerprint"], inputs, str(data["scenario_file"]))
+        return SavedPlan(_result(data), str(data["version"]), data["launch"], origin)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         missing = f" (no {error})" if isinstance(error, KeyError) else ""
         message = f"is no plan{missing}; name one that `simdeep plan --out` or --json wrote"

@@ -45,18 +45,18 @@ BLOCKS = {
 #: A long stretch inside a block of the pipeline chart in which nothing of it computed.
 WAITING = Look("long wait inside a block", "#E2E2E2")
 
-#: Parts of a rank's time, bottom to top of a stacked bar.
+#: Parts of a rank's time, bottom to top of a stacked bar; F, I, W and transfers as in timelines.
 PARTS = {
     "computing.F": Look("forward compute", "#56B4E9"),
-    "computing.I": Look("input-gradient compute", "#0072B2"),
-    "computing.W": Look("weight-gradient compute", "#009E73"),
+    "computing.I": Look("input-gradient compute", "#E69F00", "///", "#8A5F00"),
+    "computing.W": Look("weight-gradient compute", "#009E73", "...", "#CFF3E6"),
     "exposed_comm.dispatch": Look("exposed dispatch", "#D55E00"),
-    "exposed_comm.combine": Look("exposed combine", "#E69F00", "///", "#8A5F00"),
+    "exposed_comm.combine": Look("exposed combine", "#CC79A7"),
     "exposed_comm.p2p": Look("exposed pipeline transfer", "#F0E442", "...", "#8F8510"),
-    "exposed_comm.tp": Look("exposed tensor parallel", "#CC79A7", "\\\\\\", "#7A3F5F"),
-    "exposed_comm.cp": Look("exposed context parallel", "#CC79A7", "...", "#7A3F5F"),
-    "exposed_comm.fsdp": Look("exposed sharding traffic", "#CC79A7", "xx", "#7A3F5F"),
-    "exposed_comm": Look("other exposed transfer", "#CC79A7"),
+    "exposed_comm.tp": Look("exposed tensor parallel", "#0072B2", "\\\\\\", "#BFE0F5"),
+    "exposed_comm.cp": Look("exposed context parallel", "#0072B2", "...", "#BFE0F5"),
+    "exposed_comm.fsdp": Look("exposed sharding traffic", "#0072B2", "xx", "#BFE0F5"),
+    "exposed_comm": Look("other exposed transfer", "#0072B2"),
     "data_parallel.grad_sync": Look("gradient reduction", "#B5B5B5", "||", "#6E6E6E"),
     "data_parallel.optimizer": Look("optimizer", "#4D4D4D"),
     "data_parallel.param_sync": Look("parameter gathering", "#B5B5B5", "--", "#6E6E6E"),

@@ -23,6 +23,7 @@ from simdeep.traces.counters import counters
 from simdeep.traces.trace import COMMUNICATION, Trace, trace_of
 
 if TYPE_CHECKING:
+    from simdeep.analysis.booking import IdlePieces
     from simdeep.api import Result
     from simdeep.engine.timeline import Timeline
 
@@ -38,24 +39,32 @@ MARK = "simdeep"
 """Key of the document under which a trace says what it was made of."""
 
 
-def export(result: Result, ranks: Sequence[int] | None = None, flows: bool = True) -> Event:
+def export(
+    result: Result,
+    ranks: Sequence[int] | None = None,
+    flows: bool = True,
+    idle: IdlePieces | None = None,
+) -> Event:
     """A result as one trace document.
 
     Args:
         result: what was simulated.
         ranks: which of the timeline's ranks (default: all).
         flows: arrows from each task to those on other streams or ranks that wait for it.
+        idle: idle intervals, where the result shows some GPUs of a larger timeline.
     """
     timeline = result.timeline
     chosen = list(range(timeline.program.n_ranks)) if ranks is None else sorted(set(ranks))
-    trace = trace_of(timeline, result.scenario.name)
+    trace = trace_of(timeline, result.scenario.name, idle)
     return _document(result, _events(result, trace, chosen, flows), chosen)
 
 
-def export_ranks(result: Result, flows: bool = True) -> Iterator[tuple[int, Event]]:
+def export_ranks(
+    result: Result, flows: bool = True, idle: IdlePieces | None = None
+) -> Iterator[tuple[int, Event]]:
     """A document for each rank, as PyTorch writes them and HolisticTraceAnalysis reads them."""
     timeline = result.timeline
-    trace = trace_of(timeline, result.scenario.name)
+    trace = trace_of(timeline, result.scenario.name, idle)
     events: dict[int, list[Event]] = {rank: [] for rank in range(timeline.program.n_ranks)}
     # An arrow into another file would have no end.
     for event in _events(result, trace, list(events), flows, within_rank=True):

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from simdeep.analysis.attribution import idle_pieces
-from simdeep.analysis.blame import Blame, find_blame, part_codes, transfer_kind
+from simdeep.analysis.blame import part_codes, transfer_kind
 from simdeep.program.columns import Action, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from simdeep.analysis.booking import IdlePieces
     from simdeep.engine.timeline import Timeline
 
 #: Columns of `Trace.spans`, and what they mean.
@@ -70,13 +71,13 @@ def phase_name(component: str, action: str, kind: str) -> str:
     return f"{component}({action})" if action in ("F", "I", "B", "W") else component
 
 
-def trace_of(timeline: Timeline, name: str, blame: Blame | None = None) -> Trace:
+def trace_of(timeline: Timeline, name: str, idle: IdlePieces | None = None) -> Trace:
     """A simulated timeline as a trace; tasks that take no time are left out.
 
     Args:
         timeline: what ran when.
         name: what it is of.
-        blame: `find_blame(timeline)`, if already at hand.
+        idle: idle intervals and their reasons, of a view of a larger timeline; else its own.
     """
     import pandas as pd
 
@@ -124,8 +125,8 @@ def trace_of(timeline: Timeline, name: str, blame: Blame | None = None) -> Trace
         },
         index=rows,
     )
-    found = idle_pieces(timeline, blame or find_blame(timeline))
-    idle = pd.DataFrame(
+    found = idle_pieces(timeline) if idle is None else idle
+    pieces = pd.DataFrame(
         {
             "rank": found.rank,
             "part": [str(found.parts[c]) for c in found.code.tolist()],
@@ -134,4 +135,4 @@ def trace_of(timeline: Timeline, name: str, blame: Blame | None = None) -> Trace
         },
         columns=list(IDLE),
     )
-    return Trace(name, "simulated", spans, idle)
+    return Trace(name, "simulated", spans, pieces)

@@ -8,6 +8,7 @@ import pytest
 from simdeep.errors import InputError
 from simdeep.planner.plan import make_plan
 from simdeep.report.html import plan_page
+from simdeep.report.inputs import inputs_of
 from simdeep.report.plan_json import plan_json
 from simdeep.report.plan_saved import read_plan
 from simdeep.report.plan_tables import plan_tables
@@ -66,13 +67,16 @@ def test_the_same_search_gives_the_same_page(planned, path):
 def test_a_saved_plan_reads_back_as_it_was(planned, saved):
     found = read_plan(saved)
     assert found.launch == "--tp 4"
-    again = plan_json(found.result, found.launch)
+    again = plan_json(found.result, found.launch, found.origin)
     assert json.loads(to_json(again)) == json.loads(saved.read_text())
-    page = read_static(plan_page(found.result, found.launch, found.version))
+    text, fresh = plan_page(found.result, "--tp 4", "0", found.origin), plan_page(planned)
+    page = read_static(text)
     assert "--tp 4" in page.said
-    fresh = read_static(plan_page(planned)).said
-    assert "What shaped this answer" in fresh
-    assert "What shaped this answer" not in page.said
+    assert planned.scenario.fingerprint in page.said
+    shaped = fresh[fresh.index("What shaped this answer</h2>") : fresh.index("<footer>")]
+    assert shaped in text
+    for item in inputs_of(planned.plans[0].scenario):
+        assert item.source in page.said
 
 
 def test_a_plan_without_plans_says_why(planned):

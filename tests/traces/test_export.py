@@ -164,3 +164,20 @@ def test_some_ranks_and_one_file_a_rank(result):
     for rank, document in documents.items():
         assert document["distributedInfo"]["rank"] == rank
         assert {e["pid"] for e in document["traceEvents"]} == {rank}
+
+
+def test_a_view_of_every_gpu_keeps_the_reasons_of_the_whole():
+    """Time of the GPUs shown, added up from the trace, is what the whole result books for them."""
+    from simdeep.analysis.view import idle_of_each, one_of_each
+
+    changes = {"simulate.fold": "false", "routing.skew": "0.5", "train.gbs": "512"}
+    found = api.simulate(load_scenario("dsv3-straggler-256", changes))
+    peers = found.stragglers.peers
+    idle = idle_of_each(found.timeline, peers)
+    trace = trace_of(one_of_each(found.timeline, peers), "view", idle)
+    said = measure(trace).by_part
+    for part, by_rank in zip(found.attribution.parts, found.attribution.ns, strict=True):
+        mine = said[said["part"] == str(part)].set_index("rank")["ns"]
+        for rank, expected in enumerate(by_rank[::peers].tolist()):
+            assert mine.get(rank, 0) == expected, (part, rank)
+    assert any(str(part).startswith("exposed_comm") for part in trace.idle["part"])

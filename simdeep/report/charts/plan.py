@@ -56,7 +56,7 @@ def pareto_chart(result: PlanResult, ax: Axes | None = None) -> Axes:
     if result.own is not None and result.own.judged.step_time_s <= slowest:
         own = result.own.judged
         style = {"markersize": 15, "color": INK, "markerfacecolor": "none", "linestyle": ""}
-        ax.plot(own.memory_peak_gib, own.step_time_s, "o", label="scenario's own layout", **style)
+        ax.plot(own.memory_peak_gib, own.step_time_s, "*", label="scenario's own layout", **style)
     ax.grid(True)
     ax.set_xlabel("memory of the fullest rank (GiB)")
     ax.set_ylabel("step time (s)")

@@ -59,7 +59,9 @@ def blocks(parts: Iterable[RenderableType]) -> dict[str, list[str]]:
             title = part.plain
             found[title] = []
         elif text := plain_text(part).strip():
-            found[title].append(f"<p>{escape(text)}</p>")
+            # Lines of their own are commands or files.
+            tag = "pre" if "\n" in text else "p"
+            found[title].append(f"<{tag}>{escape(text)}</{tag}>")
     return found
 
 
@@ -83,8 +85,7 @@ def svg(chart: Figure | Axes, alt: str) -> str:
 def answer(cells: Iterable[tuple[str, str, str]]) -> str:
     """The figures a lead wants first: name, value, and a note on it."""
     cards = (
-        f"<div><dt>{escape(name) or '&nbsp;'}</dt><dd>{escape(value)}"
-        f"<small>{escape(note)}</small></dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in cells
     )
     return f"<dl class='answer'>{''.join(cards)}</dl>"

@@ -18,7 +18,7 @@ from simdeep.report.html.markup import (
     table_html,
 )
 from simdeep.report.html.page import Section, page
-from simdeep.report.inputs import inputs_of
+from simdeep.report.plan_json import Origin, origin_of
 from simdeep.report.summary import gpu_name, plain, seconds, short
 from simdeep.report.tables import grid
 
@@ -31,29 +31,35 @@ _SEARCH = "How the space was searched"
 _INPUTS = "What shaped this answer"
 
 
-def plan_page(result: PlanResult, launch: str | None = None, saved_by: str = "") -> str:
+def plan_page(
+    result: PlanResult,
+    launch: str | None = None,
+    saved_by: str = "",
+    origin: Origin | None = None,
+) -> str:
     """A whole HTML document; the same result gives the same text.
 
     Args:
         result: of a planning run.
         launch: launch arguments of the first plan.
         saved_by: the version that saved it, of a plan read from its JSON; "" of one just made.
+        origin: what it was made of, of a plan read from its JSON; None of one just made.
     """
     from simdeep.report.plan_tables import plan_tables
 
+    origin = origin or origin_of(result)
     parts = list(plan_tables(result, launch))
     said = blocks(parts[1:])
     name = result.scenario.name
     foot = f"Made by simdeep {simdeep.__version__} from {escape(name)}"
     if saved_by:
-        foot += f", a plan saved by simdeep {escape(saved_by)}."
-    else:
-        foot += f"; fingerprint <code>{result.scenario.fingerprint}</code>."
+        foot += f", a plan saved by simdeep {escape(saved_by)}"
+    foot += f"; fingerprint <code>{escape(origin.fingerprint)}</code>."
     return page(
         f"simdeep plan: {name}",
         plain_text(parts[0]).strip(),
         _answer(result) if result.plans else "",
-        list(_sections(result, said, fresh=not saved_by)),
+        list(_sections(result, said, origin)),
         foot + " Same search, same report.",
     )
 
@@ -65,7 +71,7 @@ def _answer(result: PlanResult) -> str:
     cells = [
         ("step", seconds(judged.step_time_s), f"{topology.gpus:,} {gpu_name(best.scenario)}s"),
         ("per trillion tokens", f"${short(best.usd_per_ttoken)}", "US dollars"),
-        ("", f"{plain(best.days_per_ttoken)} days", "per trillion tokens"),
+        ("training time", f"{plain(best.days_per_ttoken)} days", "per trillion tokens"),
         ("MFU", f"{best.mfu:.1%}", "of the dense BF16 peak"),
         (
             "memory",
@@ -85,7 +91,7 @@ def _answer(result: PlanResult) -> str:
 
 
 def _sections(
-    result: PlanResult, said: Mapping[str, list[str]], *, fresh: bool
+    result: PlanResult, said: Mapping[str, list[str]], origin: Origin
 ) -> Iterator[Section]:
     used = {""}
 
@@ -108,8 +114,7 @@ def _sections(
     for number, title in enumerate(others):
         yield Section(f"part{number}", title, text(title))
     yield Section("search", _SEARCH, text(_SEARCH) + _space(result))
-    if fresh:
-        yield Section("inputs", _INPUTS, _inputs(result))
+    yield Section("inputs", _INPUTS, _inputs(result, origin))
 
 
 def _command(result: PlanResult) -> str:
@@ -140,12 +145,7 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _inputs(result: PlanResult) -> str:
-    from simdeep.report.output import scenario_yaml
-
-    scenario = result.plans[0].scenario if result.plans else result.scenario
+def _inputs(result: PlanResult, origin: Origin) -> str:
     note = "<p class='note'>Of the first plan.</p>" if result.plans else ""
-    listing = f"<pre>{escape(scenario_yaml(scenario))}</pre>"
-    return (
-        note + inputs_table(inputs_of(scenario)) + details("The plan, as a scenario file", listing)
-    )
+    listing = details("The plan, as a scenario file", f"<pre>{escape(origin.scenario)}</pre>")
+    return note + inputs_table(origin.inputs) + listing

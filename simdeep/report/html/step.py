@@ -8,14 +8,14 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import simdeep
-from simdeep.analysis.attribution import attribute
 from simdeep.analysis.memory import memory as find_memory
 from simdeep.analysis.overlap import exposed_comm_s
 from simdeep.analysis.view import one_of_each
 from simdeep.report.html.alltoall import traffic
 from simdeep.report.html.markup import answer, blocks, details, svg, table_html
 from simdeep.report.html.page import Section, page
-from simdeep.report.html.timeline import timeline_widget
+from simdeep.report.html.timeline import reasons_of, timeline_widget
+from simdeep.report.names import part_name, transfer_name
 from simdeep.report.output import scenario_yaml
 from simdeep.report.summary import headline, plain, seconds, short, step_figures
 from simdeep.report.tables import grid, report
@@ -66,7 +66,8 @@ def step_report(result: Result, extras: Extras | None = None) -> str:
     extras = extras or Extras()
     shown = _shown(result)
     said = blocks(_without_wall(result, extras))
-    widget = timeline_widget(shown.timeline, shown.memory)
+    peers = 1 if result.stragglers is None else result.stragglers.peers
+    widget = timeline_widget(shown.timeline, shown.memory, reasons_of(result.timeline, peers))
     sections = [
         Section("timeline", "Timeline", _folded_note(result) + widget.body),
         *_sections(result, shown, extras, said),
@@ -94,7 +95,6 @@ def _shown(result: Result) -> Result:
     return replace(
         result,
         timeline=timeline,
-        attribution=attribute(timeline),
         memory=find_memory(timeline, result.static.parts, result.memory.capacity_gib),
     )
 
@@ -125,7 +125,7 @@ def _answer(result: Result) -> str:
             ("step", seconds(result.step_time_s), f"{figures.tokens_per_step:,} tokens"),
             ("throughput", short(figures.tokens_per_s, "token/s"), f"{figures.gpus:,} GPUs"),
             ("per trillion tokens", f"${short(cost.usd)}", f"{short(cost.gpu_hours)} GPU-hours"),
-            ("", f"{plain(cost.days)} days", "per trillion tokens"),
+            ("training time", f"{plain(cost.days)} days", "per trillion tokens"),
             ("MFU", f"{use.mfu:.1%}", f"causal {use.mfu_causal:.1%}"),
             (
                 "bubble",
@@ -157,7 +157,7 @@ def _sections(
     block = svg(charts.overlapped_block(shown.timeline), "one overlapped block on its streams")
     yield Section("block", "One block on its streams", text(_PAIR) + block)
     if result.scenario.kind == "train":
-        drawn = svg(charts.time_by_rank(shown.attribution), "stacked time of each rank by part")
+        drawn = svg(charts.time_by_rank(result.attribution), "stacked time of each rank by part")
         yield Section("where", _WHERE, text(_WHERE) + drawn + _critical(result))
         if extras.effects:
             yield Section("effects", _EFFECTS, text(_EFFECTS))
@@ -192,7 +192,7 @@ def _critical(result: Result) -> str:
     whole = max(result.timeline.makespan_ns, 1)
     for part, ns in sorted(result.critical.ns.items(), key=lambda item: -item[1])[:10]:
         if ns:
-            table.add_row(str(part), seconds(ns / 1e9), f"{ns / whole:.1%}")
+            table.add_row(part_name(str(part)), seconds(ns / 1e9), f"{ns / whole:.1%}")
     return "<h3>Critical path</h3>" + table_html(table)
 
 
@@ -204,7 +204,8 @@ def _overlap(result: Result) -> str:
     ):
         if ran:
             share = f"{hidden / ran:.1%}"
-            table.add_row(kind, seconds(ran / 1e9), seconds(hidden / 1e9), share)
+            spent = seconds(ran / 1e9), seconds(hidden / 1e9)
+            table.add_row(transfer_name(kind), *spent, share)
     return "<h3>Overlap by kind, all ranks together</h3>" + table_html(table)
 
 

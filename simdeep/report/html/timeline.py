@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simdeep.analysis.attribution import idle_pieces
-from simdeep.analysis.blame import find_blame, part_codes, transfer_kind
+from simdeep.analysis.blame import part_codes, transfer_kind
 from simdeep.analysis.critical import critical_path
-from simdeep.program.columns import Action, Kind
+from simdeep.analysis.view import idle_of_each
+from simdeep.program.columns import I64, Action, Kind
 from simdeep.report.html.page import asset
 from simdeep.report.style import BLOCKS, INK, PARTS, Look, time_unit
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bokeh.models import Plot
     from bokeh.plotting import figure
 
+    from simdeep.analysis.booking import IdlePieces
     from simdeep.analysis.memory import Memory
     from simdeep.engine.timeline import Timeline
 
@@ -63,14 +65,32 @@ class TimelineWidget:
     scripts: tuple[str, ...]
 
 
-def timeline_widget(timeline: Timeline, memory: Memory) -> TimelineWidget:
+@dataclass(frozen=True, eq=False)
+class Reasons:
+    """Why the GPUs shown wait: idle intervals, and rows on the critical path."""
+
+    idle: IdlePieces
+    critical: I64
+
+
+def reasons_of(timeline: Timeline, peers: int = 1) -> Reasons:
+    """Reasons for a timeline, or for the view `one_of_each` has of it."""
+    path = critical_path(timeline).rows
+    if peers == 1:
+        return Reasons(idle_pieces(timeline), path)
+    shown = np.flatnonzero(timeline.program.rank % peers == 0)
+    return Reasons(idle_of_each(timeline, peers), np.flatnonzero(np.isin(shown, path)))
+
+
+def timeline_widget(timeline: Timeline, memory: Memory, reasons: Reasons) -> TimelineWidget:
     """An interactive timeline of every rank with memory over time under it.
 
     Args:
         timeline: what ran when.
         memory: of the same ranks.
+        reasons: why it waits, `reasons_of(timeline)` or of the larger timeline it is a view of.
     """
-    columns, labels, lanes = _columns(timeline)
+    columns, labels, lanes = _columns(timeline, reasons)
     scale, unit = time_unit(max(timeline.makespan_ns, 1))
     document = {
         "columns": {
@@ -107,15 +127,16 @@ def _bokeh_script() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _columns(timeline: Timeline) -> tuple[dict[str, Any], list[dict[str, Any]], list[list[Any]]]:
+def _columns(
+    timeline: Timeline, reasons: Reasons
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[list[Any]]]:
     """Spans and idle intervals as columns, sorted by start; labels and lanes they point to."""
     program = timeline.program
-    blame = find_blame(timeline)
     codes = part_codes(program)
     rows = np.flatnonzero((program.kind != Kind.SYNC) & (timeline.end_ns > timeline.start_ns))
-    idle = idle_pieces(timeline, blame)
+    idle = reasons.idle
     on_path = np.zeros(program.n, np.uint8)
-    on_path[critical_path(timeline, blame).rows] = 1
+    on_path[reasons.critical] = 1
 
     lanes = [[*_LANES.get(name, _LANES["dp"]), name] for name in program.streams]
     labels: list[dict[str, Any]] = []
@@ -322,7 +343,7 @@ def _memory_figure(memory: Memory, shared: Any, scale: float, unit: str) -> Plot
         shared,
         unit,
         name="memory",
-        height=210,
+        height=240,
         y_range=DataRange1d(start=0),
         y_axis_label="GiB in use",
         tools="xpan,xwheel_zoom,reset",
@@ -331,6 +352,10 @@ def _memory_figure(memory: Memory, shared: Any, scale: float, unit: str) -> Plot
     looks = {fullest: ("#D55E00", "solid"), emptiest: ("#0072B2", "dashed")}
     for rank, (colour, dash) in looks.items():
         at, used = memory.timeline(rank)
+        # What is held before the first change and after the last is memory in use, too.
+        base = [sum(int(part[rank]) for part in memory.static.values())]
+        at = np.concatenate(([0], at, [round(shared.end * scale)]))
+        used = np.concatenate((base, used, used[-1:] if len(used) else base))
         source = ColumnDataSource({"x": at / scale, "y": used / _GIB, "rank": [rank] * len(at)})
         said = "fullest" if rank == fullest else "emptiest"
         made.step(
@@ -350,8 +375,8 @@ def _memory_figure(memory: Memory, shared: Any, scale: float, unit: str) -> Plot
         line_dash="dotted",
         legend_label="capacity",
     )
+    made.add_layout(made.legend[0], "above")
     made.legend.orientation = "horizontal"
-    made.legend.location = "bottom_right"
     made.legend.label_text_font_size = "10px"
     made.add_tools(HoverTool(tooltips=[("rank", "@rank"), ("GiB", "@y{0.00}")], mode="mouse"))
     return made

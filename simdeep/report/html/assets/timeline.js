@@ -29,21 +29,21 @@
   const keys = ["left", "right", "top", "bottom", "fill", "label", "rank", "stream", "start", "length", "layer", "microbatch", "stage", "part"];
   const empty = () => Object.fromEntries(data.hatches.map((hatch) => [hatch, Object.fromEntries(keys.map((key) => [key, []]))]));
   const known = (value) => (value < 0 ? "-" : String(value));
-  function add(by_hatch, i, left, right, text) {
+  function add(by_hatch, i, left, right, bin) {
     const label = labels[column.label[i]], look = paint(column.label[i]), out = by_hatch[look.hatch];
     out.left.push(left / data.scale); out.right.push(right / data.scale);
-    out.top.push(edge(i, 0)); out.bottom.push(edge(i, 1));
+    out.top.push(bin ? bin.top : edge(i, 0)); out.bottom.push(bin ? bin.bottom : edge(i, 1));
     out.fill.push(look.fill);
-    out.label.push(text || label.name); out.rank.push(column.rank[i]); out.stream.push(lanes[column.lane[i]][2]);
-    out.start.push(time(left)); out.length.push(time(right - left)); out.part.push(label.part);
-    for (const key of ["layer", "microbatch", "stage"]) out[key].push(text ? "-" : known(column[key][i]));
+    out.label.push(bin ? bin.text : label.name); out.rank.push(column.rank[i]); out.stream.push(lanes[column.lane[i]][2]);
+    out.start.push(time(left)); out.length.push(time(right - left)); out.part.push(bin ? "-" : label.part);
+    for (const key of ["layer", "microbatch", "stage"]) out[key].push(bin ? "-" : known(column[key][i]));
   }
   function spans(rows) {
     const out = empty();
     for (const i of rows) add(out, i, column.start[i], column.end[i]);
     return out;
   }
-  /* One bar where most of a bin's time is of one label; neighbours of the same label are joined. */
+  /* Bins of equal length: what ran in one is stacked, each as high as its share of the bin. */
   function bins(rows, low, high) {
     const tracks = new Map();
     for (const i of rows) {
@@ -51,30 +51,31 @@
       if (!tracks.has(key)) tracks.set(key, []);
       tracks.get(key).push(i);
     }
-    const number = Math.max(60, Math.min(900, Math.floor(data.most / Math.max(tracks.size, 1))));
+    const number = Math.max(60, Math.min(300, Math.floor(data.most / Math.max(3 * tracks.size, 1))));
     const width = (high - low) / number, out = empty();
     for (const own of tracks.values()) {
-      const best = new Float64Array(number), who = new Int32Array(number).fill(-1), sums = new Map();
+      const found = Array.from({ length: number }, () => new Map());
       for (const i of own) {
+        const name = paint(column.label[i]).name;
         const from = Math.max(0, Math.floor((column.start[i] - low) / width));
         const to = Math.min(number - 1, Math.floor((column.end[i] - low) / width));
         for (let bin = from; bin <= to; bin++) {
           const left = low + bin * width;
           const part = Math.min(column.end[i], left + width) - Math.max(column.start[i], left);
-          const key = bin * 65536 + column.label[i], sum = (sums.get(key) || 0) + part;
-          sums.set(key, sum);
-          if (sum > best[bin]) { best[bin] = sum; who[bin] = i; }
+          const seen = found[bin].get(name);
+          if (seen) seen.time += part;
+          else found[bin].set(name, { i, name, time: part, order: paint(column.label[i]).order });
         }
       }
-      for (let bin = 0; bin < number; ) {
-        const i = who[bin];
-        let end = bin + 1;
-        if (i >= 0) {
-          while (end < number && who[end] >= 0 && column.label[who[end]] === column.label[i]) end++;
-          add(out, i, low + bin * width, low + end * width, "mostly " + labels[column.label[i]].name);
+      found.forEach((shares, bin) => {
+        let bottom = edge(own[0], 1);
+        const height = bottom - edge(own[0], 0);
+        for (const { i, name, time: spent } of [...shares.values()].sort((a, b) => a.order - b.order)) {
+          const share = Math.min(spent / width, 1), top = bottom - share * height;
+          if (share > 0.004) add(out, i, low + bin * width, low + (bin + 1) * width, { top, bottom, text: `${Math.round(100 * share)}% ${name}` });
+          bottom = top;
         }
-        bin = end;
-      }
+      });
     }
     return out;
   }
@@ -129,7 +130,7 @@
       legend(rows);
       control("timeline-note").textContent = few
         ? `${rows.length.toLocaleString("en")} spans in view, each one drawn.`
-        : `${rows.length.toLocaleString("en")} spans in view, drawn as bins of what took most of their time; zoom in for single spans.`;
+        : `${rows.length.toLocaleString("en")} spans in view, drawn as stacks: in each bin of time, everything is as high as its share of it; zoom in for single spans.`;
       control("timeline-plot").dataset.drawn = few ? "spans" : "bins";
       control("timeline-plot").dataset.count = String(rows.length);
     };
