@@ -166,7 +166,7 @@ def _overheads_json(overheads: Overheads) -> dict[str, Any]:
 
     return {
         "message_bytes": overheads.message_bytes,
-        "message_s": overheads.message_s,
+        "messages_s": list(overheads.messages_s),
         "send_s": overheads.send_s,
         "recv_s": overheads.recv_s,
         "late_s": overheads.late_s,
@@ -199,7 +199,7 @@ def _point_json(pair: Pair) -> dict[str, Any]:
         "schedule": point.schedule,
         "ranks": point.ranks,
         "microbatches": point.microbatches,
-        "predicted_step_s": predicted.step_s,
+        "predicted_step_s": pair.predicted_step_s,
         "measured_step_s": measured.step_s,
         "measured_steps_s": list(measured.step_times_s),
         "undisturbed_share": measured.calm,
@@ -215,6 +215,8 @@ def _point_json(pair: Pair) -> dict[str, Any]:
 
 
 def _tables(found: Comparison, document: dict[str, Any]) -> Iterator[RenderableType]:
+    from statistics import median
+
     from rich.table import Table as Grid
 
     setup = found.setup
@@ -243,7 +245,7 @@ def _tables(found: Comparison, document: dict[str, Any]) -> Iterator[RenderableT
     yield f"gradients: {alike[found.gradients_equal]} an unpipelined run{end}"
     at_once = {pair.measured.point.ranks: pair.calibration.at_once for pair in found.pairs}
     for ranks, overheads in _overheads(found).items():
-        size, took = overheads.message_bytes / 1e3, overheads.message_s * 1e6
+        size, took = overheads.message_bytes / 1e3, 1e6 * median(overheads.messages_s)
         how = "1" if at_once[ranks] == 1 else f"{at_once[ranks]} at once"
         yield (
             f"{ranks} ranks calibrated on single processes ({how}): F, B, I, W, optimizer, "
@@ -259,7 +261,7 @@ def _row(pair: Pair) -> tuple[str, ...]:
     error = measured.gradient_error
     return (
         *_name(predicted.point),
-        f"{1e3 * predicted.step_s:.1f}",
+        f"{1e3 * pair.predicted_step_s:.1f}",
         f"{1e3 * measured.step_s:.1f}",
         f"{pair.error:+.1%}",
         f"{predicted.bubble:.1%}",
@@ -296,7 +298,7 @@ def _write(folder: Any, found: Comparison, text: str) -> None:
     def draw_points(path: Path) -> None:
         save(
             predicted_measured(
-                [pair.predicted.step_s for pair in found.pairs],
+                [pair.predicted_step_s for pair in found.pairs],
                 [pair.measured.step_s for pair in found.pairs],
                 [pair.predicted.point.schedule for pair in found.pairs],
                 emulated=found.setup.emulate,

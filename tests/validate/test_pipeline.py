@@ -127,6 +127,7 @@ def calibration(point, seconds, *, between=0.0, message=0.0, **more):
     costs = StageCosts(
         samples={what: ((s,),) for what, s in seconds.items()},
         disturbed=(0.0,),
+        pace_s=(2e-3,),
         saved_bytes=1,
         parameter_bytes=1,
     )
@@ -136,7 +137,7 @@ def calibration(point, seconds, *, between=0.0, message=0.0, **more):
     overheads = Overheads(
         runtimes={point.schedule: RuntimeCosts(between, {}, 0.0, 0.0)},
         message_bytes=4,
-        message_s=message,
+        messages_s=(message,),
         **figures,
     )
     return Calibration(dict.fromkeys(held, costs), overheads, at_once=point.ranks)
@@ -211,7 +212,7 @@ def test_draws_take_neighbouring_samples():
     (costs, *_) = given.stages.values()
     slow = {what: (*turns, (3 * turns[0][0],)) for what, turns in costs.samples.items()}
     stages = {
-        part: dataclasses.replace(costs, samples=slow, disturbed=(0.0, 2.0))
+        part: dataclasses.replace(costs, samples=slow, disturbed=(0.0, 2.0), pace_s=(2e-3, 3e-3))
         for part, costs in given.stages.items()
     }
     both = dataclasses.replace(given, stages=stages)

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import statistics
 import threading
 import time
 
@@ -13,7 +14,13 @@ from typer.testing import CliRunner
 from simdeep.calibrate.workers import WorkerError
 from simdeep.cli.app import app
 from simdeep.errors import InputError
-from simdeep.validate.pipeline import SCHEDULES, Point, Setup, make_grid, validate_pipeline
+from simdeep.validate.pipeline import (
+    SCHEDULES,
+    Point,
+    Setup,
+    make_grid,
+    validate_pipeline,
+)
 from simdeep.validate.pipeline.runtimes import operations
 from tests.data.make_torch_schedules import _stage
 
@@ -122,8 +129,27 @@ def test_calibration_knows_every_stage_on_its_core(everything):
             assert costs.saved_bytes > 4 * 2 * 64 * 128
     overheads = everything.pairs[0].calibration.overheads
     assert overheads.message_bytes == 4 * 2 * 64 * 128
-    assert min(overheads.message_s, overheads.send_s, overheads.recv_s) > 0
+    assert min(*overheads.messages_s, overheads.send_s, overheads.recv_s) > 0
     assert overheads.reduce_s > 0
+
+
+def test_two_ranks_are_predicted_within_8_percent():
+    """Each point's error is its median over rounds: up to four, where others use the machine."""
+    grid = make_grid(["1f1b", "zb-v", "dualpipev"], [CORES], [8])
+    rounds, close = [], False
+    while not close and len(rounds) < 4:
+        rounds.append(validate_pipeline(grid, Setup(layers=4, turns=5)).pairs)
+        of_points = zip(*rounds, strict=True)
+        errors = [statistics.median(pair.error for pair in pairs) for pairs in of_points]
+        sizes = [abs(error) for error in errors]
+        close = statistics.median(sizes) <= 0.08 and max(sizes) <= 0.15
+    assert close, errors
+
+
+def test_emulated_ranks_are_predicted_within_3_percent():
+    setup = Setup(layers=8, turns=3, emulate=True)
+    found = validate_pipeline(make_grid(["1f1b", "zb-v", "dualpipe"], [4], [8]), setup)
+    assert found.median_error <= 0.03, [pair.error for pair in found.pairs]
 
 
 def test_a_killed_rank_ends_everything_with_its_name():

@@ -66,13 +66,13 @@ def time_overheads(points: Sequence[Point], setup: Setup) -> Overheads:
     schedules = tuple(dict.fromkeys(point.schedule for point in points))
     runtimes: dict[str, RuntimeCosts] = run_workers(_time_runtimes, (setup, schedules), 1)[0]
     late: list[float] = run_workers(_waits, (), 1) if setup.emulate else [0.0]
-    message = MessageTimes(0.0, 0.0, 0.0)
+    message = MessageTimes((0.0,), 0.0, 0.0)
     if ranks > 1:
-        message = message_times(setup.backend, size)
+        message = message_times(setup, size)
     return Overheads(
         runtimes=runtimes,
         message_bytes=size,
-        message_s=message.message_s,
+        messages_s=message.messages_s,
         send_s=message.send_s,
         recv_s=message.recv_s,
         reduce_s=reduce_time(setup, ranks) if copied else 0.0,
@@ -98,6 +98,7 @@ def _costs(tries: StageTries) -> StageCosts:
             for what in tries.turns[0].value
         },
         disturbed=tuple(one.disturbed for one in tries.turns),
+        pace_s=tuple(one.pace_s for one in tries.turns),
         saved_bytes=tries.saved_bytes,
         parameter_bytes=tries.parameter_bytes,
     )

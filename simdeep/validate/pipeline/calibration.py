@@ -37,12 +37,14 @@ class StageCosts:
     `samples` are seconds of F, B (both gradients at once), I, W, of F, B and I after a rest
     (`RESTED`), of `scale` and of `optimizer` (`END`), while other single processes computed the
     same beside it, one on each core that a run would use. `disturbed` says of each turn how much
-    other work interfered (above 1: more than is let pass). `saved_bytes` is what one F keeps for
-    its backward, `parameter_bytes` its weights.
+    other work interfered (above 1: more than is let pass), `pace_s` how long the fixed piece of
+    work took (see `calm`). `saved_bytes` is what one F keeps for its backward, `parameter_bytes`
+    its weights.
     """
 
     samples: Turnwise
     disturbed: tuple[float, ...]
+    pace_s: tuple[float, ...]
     saved_bytes: int
     parameter_bytes: int
 
@@ -52,6 +54,7 @@ class StageCosts:
             self,
             samples={what: tuple(times[i] for i in turns) for what, times in self.samples.items()},
             disturbed=tuple(self.disturbed[i] for i in turns),
+            pace_s=tuple(self.pace_s[i] for i in turns),
         )
 
     def all_s(self, what: str) -> list[float]:
@@ -86,15 +89,15 @@ class RuntimeCosts:
 class Overheads:
     """What pipelines of so many ranks spend beside computing.
 
-    `message_s` is the time of a message between stages until it has woken its receiver, `send_s`
-    and `recv_s` what a process spends in opening a send and a receive of one; `reduce_s` that of
-    adding up the copies of stages (0 where there are none), from a run that does nothing else;
-    `late_s` how much longer a wait lasts than it was asked to (0 where computing is real).
+    `messages_s` are times of messages between stages until they have woken their receivers,
+    `send_s` and `recv_s` what a process spends in opening a send and a receive of one; `reduce_s`
+    the time of adding up the copies of stages (0 where there are none), from a run that does
+    nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is real).
     """
 
     runtimes: Mapping[str, RuntimeCosts]
     message_bytes: int
-    message_s: float
+    messages_s: tuple[float, ...]
     send_s: float
     recv_s: float
     reduce_s: float

@@ -19,7 +19,8 @@ FOREIGN = 0.1
 cores are threads of one core, its units."""
 
 UNSTEADY = 0.1
-"""Share by which the fixed piece of work may take longer on one side."""
+"""Share by which the fixed piece of work may take longer on one side, or at one of two times that
+are compared."""
 
 FEWEST = 3
 """Turns that a median is taken of, however disturbed they are."""
@@ -40,8 +41,18 @@ class Try(Generic[T]):
     @property
     def disturbed(self) -> float:
         """1: as disturbed as may pass."""
-        unsteady = abs(self.after_s - self.before_s) / min(self.before_s, self.after_s)
-        return max(self.lost / LOST, self.foreign / FOREIGN, unsteady / UNSTEADY)
+        unsteady = apart(self.before_s, self.after_s)
+        return max(self.lost / LOST, self.foreign / FOREIGN, unsteady)
+
+    @property
+    def pace_s(self) -> float:
+        """Of the fixed piece of work, seconds."""
+        return (self.before_s + self.after_s) / 2
+
+
+def apart(one_s: float, other_s: float) -> float:
+    """How far two times of the fixed piece of work are apart; 1: as far as may pass."""
+    return abs(other_s - one_s) / min(one_s, other_s) / UNSTEADY
 
 
 def calm_turns(*disturbed: Sequence[float]) -> list[int]:

@@ -11,51 +11,59 @@ from simdeep.calibrate.workers import run_workers
 from simdeep.validate.pipeline.points import OWN, Point, Setup
 
 _REPEATS = 7
-_MESSAGES = 80
+_MESSAGES = 120
+_LATE = 10
+"""Pieces of work before every other receive is opened, against the seven before its send."""
 
 
 @dataclass(frozen=True)
 class MessageTimes:
-    """Seconds of a message: until it has woken its receiver, and to open a send and a receive."""
+    """Seconds of messages, one by one, and what opening a send and a receive takes a process."""
 
-    message_s: float
+    messages_s: tuple[float, ...]
     send_s: float
     recv_s: float
 
 
-def message_times(backend: str, size: int) -> MessageTimes:
-    """Messages of `size` bytes as a pipeline sends them, between two processes; medians.
+def message_times(setup: Setup, size: int) -> MessageTimes:
+    """Messages of `size` bytes as a pipeline sends them, between two processes.
 
-    The sender comes from computing something, the receiver sleeps until the message is there. In a
+    From when both ends are open until the receiver is awake again. The sender comes from computing
+    something and goes on to compute, so that what moves the message must share its core, which at
+    times takes milliseconds; the receiver sleeps already, or comes from computing too. In a
     ping-pong without a pause both are awake, and a message takes a fraction of that
     (`simdeep.calibrate.comm.measure_p2p`).
     """
-    by_rank: list[list[_Ends]] = run_workers(_exchange, (size, backend), 2, backend)
+    by_rank: list[list[_Ends]] = run_workers(_exchange, (size, setup), 2, setup.backend)
     pairs = list(zip(*by_rank, strict=True))
     sent = [one if one.sent_s else other for one, other in pairs]
     received = [other if one.sent_s else one for one, other in pairs]
     return MessageTimes(
-        statistics.median(r.at - s.at for r, s in zip(received, sent, strict=True)),
+        tuple(r.done - max(r.open, s.open) for r, s in zip(received, sent, strict=True)),
         statistics.median(end.sent_s for end in sent),
         statistics.median(end.opened_s for end in received),
     )
 
 
 class _Ends(NamedTuple):
-    """One end of a message: the clock when it was sent or there, and what opening it took."""
+    """One end of a message: when it was opened and done, and what opening it took."""
 
-    at: float
+    open: float
+    done: float = 0.0
     sent_s: float = 0.0
     opened_s: float = 0.0
 
 
-def _exchange(rank: int, n: int, size: int, backend: str) -> list[_Ends]:
+def _exchange(rank: int, n: int, size: int, setup: Setup) -> list[_Ends]:
     import torch
     import torch.distributed as dist
 
     from simdeep.validate.pipeline.attempts import Pace
+    from simdeep.validate.pipeline.ranks import pin
 
-    cuda = backend == "nccl"
+    cuda = setup.backend == "nccl"
+    if not cuda and not setup.emulate:
+        pin(rank)
     values = torch.zeros(size // 4, device=f"cuda:{rank}" if cuda else "cpu")
     pace = Pace()
     found = []
@@ -66,15 +74,19 @@ def _exchange(rank: int, n: int, size: int, backend: str) -> list[_Ends]:
             start = time.perf_counter()
             work = dist.isend(values, 1 - rank)
             found.append(_Ends(start, sent_s=time.perf_counter() - start))
+            if not setup.emulate:
+                pace.seconds()
             work.wait()
         else:
+            if not setup.emulate and repeat // 2 % 2:
+                pace.seconds(_LATE)
             start = time.perf_counter()
             work = dist.irecv(values, 1 - rank)
             opened = time.perf_counter() - start
             work.wait()
             if cuda:
                 torch.cuda.synchronize()
-            found.append(_Ends(time.perf_counter(), opened_s=opened))
+            found.append(_Ends(start, time.perf_counter(), opened_s=opened))
     return found[_MESSAGES // 4 :]  # the first ones open connections
 
 

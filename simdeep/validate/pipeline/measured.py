@@ -21,13 +21,15 @@ GRADIENT_TOLERANCE = 1e-5
 class RankStep:
     """One step of one rank: seconds of the machine's clock, the same for all ranks.
 
-    `disturbed` is how much other work interfered with the rank where it did most (see `calm`).
+    `disturbed` is how much other work interfered with the rank where it did most, `pace_s` how long
+    the fixed piece of work took on this one (see `calm`).
     """
 
     start: float
     end: float
     spans: tuple[Span, ...] = field(repr=False)
     disturbed: float = 0.0
+    pace_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from simdeep.validate.pipeline.points import OWN, Point, Setup
 from simdeep.validate.pipeline.program import Lowered, Times, lower
 
 DRAWS = 15
-"""Steps simulated for a point, every action with another of its measured samples each time."""
-
+"""Steps simulated for a point, or a few more: as many for each turn of the calibration. Every
+action takes another of its measured samples each time."""
 
 _MOST_PASSES = 4
 """Who waits depends on how long actions take, and that on who has waited: so many passes until
@@ -35,10 +35,15 @@ Rested = frozenset[tuple[int, Act]]
 
 @dataclass(frozen=True)
 class Predicted:
-    """A point as the engine runs it; `spans` are those of the median draw, 0 being its start."""
+    """A point as the engine runs it; `spans` are those of the median draw, 0 being its start.
+
+    Draws take the calibration's turns one after the other, of which there are `turns`; emulated
+    ones draw from all of them together, and there is 1.
+    """
 
     point: Point
     step_times_s: tuple[float, ...]
+    turns: int
     bubble: float
     action_s: Mapping[str, float]
     spans: Spans = field(repr=False)
@@ -48,13 +53,17 @@ class Predicted:
         """Median over the draws."""
         return statistics.median(self.step_times_s)
 
+    def of_turn(self, turn: int) -> float:
+        """Median step of the draws that took this turn's samples."""
+        return statistics.median(self.step_times_s[turn :: self.turns])
+
 
 def predict(
     point: Point,
     calibration: Calibration,
     setup: Setup,
     *,
-    draws: int = DRAWS,
+    draws: int | None = None,
     engine: str = "reference",
 ) -> Predicted:
     """Simulate a point's step `draws` times, with samples of one turn of the calibration each.
@@ -63,10 +72,12 @@ def predict(
         point: what to simulate.
         calibration: all that is known of the machine; nothing of it was measured on a pipeline.
         setup: how it would be run.
-        draws: an odd number of steps.
+        draws: how many steps; `DRAWS` if left out.
         engine: `reference` or `compiled`.
     """
     steps, noted = [], []
+    turns = 1 if setup.emulate else len(next(iter(calibration.stages.values())).disturbed)
+    draws = draws or turns * -(-DRAWS // turns)
     for draw in range(draws):
         rested: Rested = frozenset()
         for _ in range(_MOST_PASSES):
@@ -82,6 +93,7 @@ def predict(
     return Predicted(
         point=point,
         step_times_s=tuple(steps),
+        turns=min(turns, draws),
         bubble=statistics.median(map(bubble_of, spans)),
         action_s=median_by_kind([rank for by_rank in noted for rank in by_rank]),
         spans=spans[order[(draws - 1) // 2]],
@@ -129,7 +141,7 @@ def _times(
     return Times(
         action=action,
         between_s=runtime.between_s,
-        message_s=overheads.message_s,
+        message_s=lambda: float(random.choice(overheads.messages_s)),
         send_s=overheads.send_s,
         recv_s=overheads.recv_s,
         start_s=runtime.before_s,

@@ -33,7 +33,7 @@ class Times:
 
     action: Callable[[int, Act], float]
     between_s: float
-    message_s: float
+    message_s: Callable[[], float]
     send_s: float
     recv_s: float
     start_s: float
@@ -129,7 +129,7 @@ def lower(table: Table, times: Times) -> Lowered:
             message.source,
             Kind.TRANSFER,
             "message",
-            times.message_s,
+            times.message_s(),
             stream=1 + ways.index(_way(message)),
         )
         for message in sent

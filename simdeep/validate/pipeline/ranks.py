@@ -132,7 +132,7 @@ def _try(one: PointOnRank, pace: Pace) -> RankStep:
     mine = attempt(one.step, lambda step: step.spans, pace, own_s, dist.barrier)
     worst = torch.tensor(mine.disturbed, dtype=torch.float64, device=one.device)
     dist.all_reduce(worst, dist.ReduceOp.MAX)
-    return replace(mine.value, disturbed=worst.item())
+    return replace(mine.value, disturbed=worst.item(), pace_s=mine.pace_s)
 
 
 def _check(

@@ -10,8 +10,8 @@ from typing import Any
 
 from simdeep.program.schedule.actions import KINDS
 from simdeep.validate.pipeline.calibrate import finish_timing, start_timing, time_overheads
-from simdeep.validate.pipeline.calibration import Calibration
-from simdeep.validate.pipeline.calm import calm_turns
+from simdeep.validate.pipeline.calibration import Calibration, StageCosts
+from simdeep.validate.pipeline.calm import apart, calm_turns
 from simdeep.validate.pipeline.compare import Comparison, Pair
 from simdeep.validate.pipeline.measured import Measured
 from simdeep.validate.pipeline.points import Point, Setup, cores_here, refuse
@@ -65,11 +65,20 @@ def _pair(calibration: Calibration, measured: Measured, setup: Setup) -> Pair:
     if setup.emulate:  # the waits were drawn from all turns of the calibration
         measured = measured.of_turns(calm_turns(measured.disturbed))
     else:
+        stages = calibration.stages.items()
         turns = calm_turns(
-            measured.disturbed, *(costs.disturbed for costs in calibration.stages.values())
+            measured.disturbed,
+            *(costs.disturbed for _, costs in stages),
+            *(_apart(costs, measured, rank) for (rank, _, _), costs in stages),
         )
         calibration, measured = calibration.of_turns(turns), measured.of_turns(turns)
     return Pair(predict(measured.point, calibration, setup), measured, calibration)
+
+
+def _apart(costs: StageCosts, measured: Measured, rank: int) -> list[float]:
+    """Of each turn, how far the rank's core was from its pace when it calibrated this stage."""
+    paces = (step[rank].pace_s for step in measured.steps)
+    return [apart(one, other) for one, other in zip(costs.pace_s, paces, strict=True)]
 
 
 Runs = Iterator[tuple[Calibration, Measured]]
