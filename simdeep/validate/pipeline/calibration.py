@@ -92,7 +92,8 @@ class Overheads:
     `messages_s` are times of messages between stages until they have woken their receivers,
     `send_s` and `recv_s` what a process spends in opening a send and a receive of one; `reduce_s`
     the time of adding up the copies of stages (0 where there are none), from a run that does
-    nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is real).
+    nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is
+    real).
     """
 
     runtimes: Mapping[str, RuntimeCosts]
