@@ -22,6 +22,8 @@ DOES_NOT_FIT = 3
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143
+_AGAIN_S = 0.5
+"""After which a termination that was swallowed is raised again; cleaning up takes far less."""
 TRACEBACK = "SIMDEEP_TRACEBACK"
 """Environment variable that, set to 1, shows tracebacks."""
 
@@ -87,10 +89,17 @@ def on_terminate() -> Iterator[None]:
         return
 
     def leave(number: int, frame: object) -> None:
+        # Libraries that except everything while they are imported swallow this: then again.
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         sys.exit(TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGALRM") if hasattr(signal, name)]
+    before = [signal.signal(number, leave) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

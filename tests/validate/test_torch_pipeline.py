@@ -134,22 +134,15 @@ def test_calibration_knows_every_stage_on_its_core(everything):
 
 
 def test_two_ranks_are_predicted_within_8_percent():
-    """Each point's error is its median over rounds: up to four, where others use the machine."""
+    """Each point's error is its median over rounds: up to three, where others use the machine."""
     grid = make_grid(["1f1b", "zb-v", "dualpipev"], [CORES], [8])
     rounds, close = [], False
-    while not close and len(rounds) < 4:
+    while not close and len(rounds) < 3:
         rounds.append(validate_pipeline(grid, Setup(layers=4, turns=5)).pairs)
         of_points = zip(*rounds, strict=True)
-        errors = [statistics.median(pair.error for pair in pairs) for pairs in of_points]
-        sizes = [abs(error) for error in errors]
-        close = statistics.median(sizes) <= 0.08 and max(sizes) <= 0.15
+        errors = [abs(statistics.median(pair.error for pair in pairs)) for pairs in of_points]
+        close = statistics.median(errors) <= 0.08 and max(errors) <= 0.15
     assert close, errors
-
-
-def test_emulated_ranks_are_predicted_within_3_percent():
-    setup = Setup(layers=8, turns=3, emulate=True)
-    found = validate_pipeline(make_grid(["1f1b", "zb-v", "dualpipe"], [4], [8]), setup)
-    assert found.median_error <= 0.03, [pair.error for pair in found.pairs]
 
 
 def test_a_killed_rank_ends_everything_with_its_name():
