@@ -66,7 +66,7 @@ def run_workers(
     """
     with tempfile.TemporaryDirectory(prefix="simdeep-") as folder:
         job = Job(Path(folder), work, arguments, backend, n, timeout_s)
-        context = _context()
+        context = _context(work)
         processes = [
             context.Process(target=_main, args=(rank, job), daemon=True) for rank in range(n)
         ]
@@ -82,16 +82,17 @@ def run_workers(
         return [pickle.loads(job.path(rank, "found").read_bytes()) for rank in range(n)]
 
 
-def _context() -> ForkServerContext | SpawnContext:
+def _context(work: Callable[..., Any]) -> ForkServerContext | SpawnContext:
     """How processes start: from a server that has imported torch for all of them, if that can be.
 
     The server is this process's own, ends with it, and has never computed anything: unlike this
-    process it is safe to fork.
+    process it is safe to fork. What the first `work` needs it imports too; importing torch's
+    pipelines takes each process over a second.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed"])
+    context.set_forkserver_preload(["torch.distributed.pipelining.schedules", work.__module__])
     return context
 
 

@@ -165,12 +165,13 @@ def _overheads_json(overheads: Overheads) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
-        "message_bytes": overheads.message_bytes,
-        "messages_s": list(overheads.messages_s),
-        "send_s": overheads.send_s,
-        "recv_s": overheads.recv_s,
+        "messages": [
+            {"opened_by": "torch" if by_torch else "simdeep", **asdict(costs)}
+            for by_torch, costs in overheads.messages.items()
+        ],
+        "copies": [{"rank": r, **costs._asdict()} for r, costs in sorted(overheads.copies.items())],
         "late_s": overheads.late_s,
-        "copies_reduce_s": overheads.reduce_s,
+        "shared_cores": overheads.shared_cores,
         "runtimes": {name: asdict(costs) for name, costs in overheads.runtimes.items()},
     }
 
@@ -245,7 +246,8 @@ def _tables(found: Comparison, document: dict[str, Any]) -> Iterator[RenderableT
     yield f"gradients: {alike[found.gradients_equal]} an unpipelined run{end}"
     at_once = {pair.measured.point.ranks: pair.calibration.at_once for pair in found.pairs}
     for ranks, overheads in _overheads(found).items():
-        size, took = overheads.message_bytes / 1e3, 1e6 * median(overheads.messages_s)
+        message = next(iter(overheads.messages.values()))
+        size, took = message.size / 1e3, 1e6 * median(message.passing_s)
         how = "1" if at_once[ranks] == 1 else f"{at_once[ranks]} at once"
         yield (
             f"{ranks} ranks calibrated on single processes ({how}): F, B, I, W, optimizer, "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from simdeep.program.schedule import Table, acts_of
 from simdeep.validate.computer import Computer
@@ -87,17 +87,21 @@ class RankRuntime:
     def reduce_copies(self) -> None:
         """Add up the gradients of each stage over the ranks that hold it."""
         for stage, group in enumerate(self._groups):
-            if group is None or stage not in self.computer.stages:
-                continue
-            parameters = list(self.computer.stages[stage].parameters())
-            for p in parameters:
-                if p.grad is None:  # no action here used it
-                    p.grad = torch.zeros_like(p)
-            flat = torch.cat([p.grad.reshape(-1) for p in parameters])
-            dist.all_reduce(flat, group=group)
-            totals = flat.split([p.numel() for p in parameters])
-            for p, total in zip(parameters, totals, strict=True):
-                p.grad.copy_(total.view_as(p))
+            if group is not None and stage in self.computer.stages:
+                add_up(self.computer.stages[stage], group)
+
+
+def add_up(stage: nn.Module, group: dist.ProcessGroup | None) -> None:
+    """Add up the gradients of a stage's copies over a group; None is that of all processes."""
+    parameters = list(stage.parameters())
+    for p in parameters:
+        if p.grad is None:  # no action here used it
+            p.grad = torch.zeros_like(p)
+    flat = torch.cat([p.grad.reshape(-1) for p in parameters])
+    dist.all_reduce(flat, group=group)
+    totals = flat.split([p.numel() for p in parameters])
+    for p, total in zip(parameters, totals, strict=True):
+        p.grad.copy_(total.view_as(p))
 
 
 def _groups(table: Table) -> list[dist.ProcessGroup | None]:

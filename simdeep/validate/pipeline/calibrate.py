@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from itertools import chain
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from simdeep.calibrate.workers import run_workers
+from simdeep.program.schedule import acts_of
+from simdeep.program.schedule.actions import Kind
 from simdeep.validate.pipeline.calibration import (
     Calibration,
+    MessageCosts,
     Overheads,
     Part,
     RuntimeCosts,
     StageCosts,
 )
-from simdeep.validate.pipeline.comm import MessageTimes, message_times, reduce_time
-from simdeep.validate.pipeline.points import OWN, Point, Setup
+from simdeep.validate.pipeline.comm import copy_costs, message_costs
+from simdeep.validate.pipeline.points import OWN, Point, Setup, cores_here
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.transformer.config import read_config
 
@@ -32,9 +37,15 @@ def start_timing(
     """
     parts = _parts(points)
     if turns.singles == 1:  # cores are taken as alike: a stage is timed once for all ranks
-        shares = [tuple({part[1:]: part for part in parts}.values())]
+        alike: dict[tuple[int, int], tuple[Part, set[Kind]]] = {}
+        for part, kinds in parts.items():
+            alike.setdefault(part[1:], (part, set()))[1].update(kinds)
+        shares = [dict(alike.values())]
     else:
-        shares = [tuple(p for p in parts if p[0] == core) for core in range(turns.singles)]
+        shares = [
+            {part: kinds for part, kinds in parts.items() if part[0] == core}
+            for core in range(turns.singles)
+        ]
     return [
         pool.submit(
             run_workers, _time, (setup, share, turns, i), 1, "gloo", timeout_s, turns.stopped
@@ -53,7 +64,7 @@ def finish_timing(
     if turns.singles == 1:
         by_stage = {part[1:]: found for part, found in tries.items()}
         tries = {part: by_stage[part[1:]] for part in _parts(points)}
-    stages = {part: _costs(of_part) for part, of_part in tries.items()}
+    stages = {part: _costs(of_part, turns) for part, of_part in tries.items()}
     return Calibration(stages, overheads, turns.singles)
 
 
@@ -66,46 +77,53 @@ def time_overheads(points: Sequence[Point], setup: Setup) -> Overheads:
     schedules = tuple(dict.fromkeys(point.schedule for point in points))
     runtimes: dict[str, RuntimeCosts] = run_workers(_time_runtimes, (setup, schedules), 1)[0]
     late: list[float] = run_workers(_waits, (), 1) if setup.emulate else [0.0]
-    message = MessageTimes((0.0,), 0.0, 0.0)
+    by_torch = tuple({schedule != OWN for schedule in schedules})
     if ranks > 1:
-        message = message_times(setup, size)
+        messages = message_costs(setup, size, by_torch)
+    else:
+        messages = dict.fromkeys(by_torch, MessageCosts(size))
     return Overheads(
         runtimes=runtimes,
-        message_bytes=size,
-        messages_s=message.messages_s,
-        send_s=message.send_s,
-        recv_s=message.recv_s,
-        reduce_s=reduce_time(setup, ranks) if copied else 0.0,
+        messages=messages,
+        copies=copy_costs(setup, ranks) if copied else {},
         late_s=late[0],
+        shared_cores=cores_here() if setup.emulate else 0,
     )
 
 
-def _parts(points: Sequence[Point]) -> list[Part]:
-    """Every stage of every point, on the ranks that hold it."""
-    held = (
-        (rank, stage, point.n_stages)
-        for point in points
-        for rank, stages in enumerate(point.table.stages_of)
-        for stage in stages
-    )
-    return list(dict.fromkeys(held))
+def _parts(points: Sequence[Point]) -> dict[Part, set[Kind]]:
+    """Every stage of every point, on the ranks that hold it, with what is done with it there."""
+    found: dict[Part, set[Kind]] = {}
+    for point in points:
+        for rank, row in enumerate(point.table.rows):
+            for act in chain.from_iterable(map(acts_of, row)):
+                found.setdefault((rank, act.stage, point.n_stages), set()).add(act.kind)
+    return found
 
 
-def _costs(tries: StageTries) -> StageCosts:
+def _costs(tries: StageTries, turns: Turns) -> StageCosts:
+    """Turn by turn: of the measurements around each run, or of each where nothing ran between."""
+    around = 2 if turns.ranks else 1
+    groups = [tries.turns[i : i + around] for i in range(turns.count)]
     return StageCosts(
         samples={
-            what: tuple(tuple(one.value[what]) for one in tries.turns)
+            what: tuple(tuple(chain(*(one.value[what] for one in group))) for group in groups)
             for what in tries.turns[0].value
         },
-        disturbed=tuple(one.disturbed for one in tries.turns),
-        pace_s=tuple(one.pace_s for one in tries.turns),
+        disturbed=tuple(max(one.disturbed for one in group) for group in groups),
+        pace_s=tuple(fmean(one.pace_s for one in group) for group in groups),
         saved_bytes=tries.saved_bytes,
         parameter_bytes=tries.parameter_bytes,
     )
 
 
 def _time(
-    rank: int, n: int, setup: Setup, parts: Sequence[Part], turns: Turns, number: int
+    rank: int,
+    n: int,
+    setup: Setup,
+    parts: Mapping[Part, Collection[Kind]],
+    turns: Turns,
+    number: int,
 ) -> dict[Part, StageTries]:
     from simdeep.validate.pipeline.single import time_stages
 

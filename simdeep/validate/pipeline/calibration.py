@@ -6,6 +6,7 @@ import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from simdeep.program.schedule.actions import Kind
 
@@ -76,7 +77,8 @@ class RuntimeCosts:
     """What a runtime takes beside computing, from a step of one rank on one process.
 
     `between_s` passes between two actions; `inside_s` is what an action of each kind takes longer
-    in the runtime than by itself; `before_s` and `after_s` come once a step.
+    in the runtime than by itself (emulated: what of its wait the stand-in computes); `before_s` and
+    `after_s` come once a step.
     """
 
     between_s: float
@@ -86,23 +88,47 @@ class RuntimeCosts:
 
 
 @dataclass(frozen=True)
+class MessageCosts:
+    """Seconds of a message of `size` bytes between two stages.
+
+    `send_s` and `recv_s` of a core's time go into opening its ends. From when both are open it
+    takes one of `passing_s` until its receiver is awake; in that time the threads that move it take
+    `sender_s` and `receiver_s` of their cores' time.
+    """
+
+    size: int
+    send_s: float = 0.0
+    recv_s: float = 0.0
+    passing_s: tuple[float, ...] = (0.0,)
+    sender_s: float = 0.0
+    receiver_s: float = 0.0
+
+
+class CopyCosts(NamedTuple):
+    """Seconds that a rank takes to add up its stages' gradients with the rank that has copies.
+
+    `busy_s` of its core's time, and `idle_s` beside them.
+    """
+
+    busy_s: float
+    idle_s: float
+
+
+@dataclass(frozen=True)
 class Overheads:
     """What pipelines of so many ranks spend beside computing.
 
-    `messages_s` are times of messages between stages until they have woken their receivers,
-    `send_s` and `recv_s` what a process spends in opening a send and a receive of one; `reduce_s`
-    the time of adding up the copies of stages (0 where there are none), from a run that does
-    nothing else; `late_s` how much longer a wait lasts than it was asked to (0 where computing is
-    real).
+    `messages` are by whether torch opens their ends or simdeep's runtime does. `copies` are by
+    rank, none where no stage is held twice. `late_s` is how much longer a wait
+    lasts than it was asked to (0 where computing is real); `shared_cores` all ranks have together
+    (0: one each).
     """
 
     runtimes: Mapping[str, RuntimeCosts]
-    message_bytes: int
-    messages_s: tuple[float, ...]
-    send_s: float
-    recv_s: float
-    reduce_s: float
+    messages: Mapping[bool, MessageCosts]
+    copies: Mapping[int, CopyCosts]
     late_s: float
+    shared_cores: int
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Generic, TypeVar
 
 LOST = 0.05
@@ -21,6 +22,9 @@ cores are threads of one core, its units."""
 UNSTEADY = 0.1
 """Share by which the fixed piece of work may take longer on one side, or at one of two times that
 are compared."""
+
+UNUSUAL = 2.0
+"""Times the median disturbance that may pass on a machine that is never quiet."""
 
 FEWEST = 3
 """Turns that a median is taken of, however disturbed they are."""
@@ -56,12 +60,14 @@ def apart(one_s: float, other_s: float) -> float:
 
 
 def calm_turns(*disturbed: Sequence[float]) -> list[int]:
-    """The turns that are undisturbed in every list; if those are fewer, the less disturbed half.
+    """The turns that are undisturbed in every list.
 
-    At least `FEWEST` of them, where there are as many. Each list has one entry a turn; a turn is as
-    disturbed as in the list where it is most.
+    Where those are fewer than half the machine is no quiet one: then all turns that are not over
+    `UNUSUAL` times as disturbed as the median one. At least `FEWEST`, where there are as many. Each
+    list has one entry a turn; a turn is as disturbed as in the list where it is most.
     """
     worst = [max(of_turn) for of_turn in zip(*disturbed, strict=True)]
-    calm = sum(share <= 1.0 for share in worst)
-    wanted = max(calm, FEWEST, (len(worst) + 1) // 2)
+    usual = median(worst)
+    allowed = 1.0 if usual <= 1.0 else UNUSUAL * usual
+    wanted = max(FEWEST, sum(share <= allowed for share in worst))
     return sorted(sorted(range(len(worst)), key=lambda i: (worst[i], i))[:wanted])

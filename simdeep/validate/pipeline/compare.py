@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from simdeep.validate.pipeline.calibration import Calibration
@@ -28,15 +28,15 @@ class Pair:
     def error(self) -> float:
         """Of the predicted step time, relative to the measured one; positive if too long.
 
-        The median over turns, each run against what was calibrated in the same turn: a machine that
-        is fast in some turns and slow in others is so for both. Emulated runs were not calibrated
-        in turns; there it is that of the medians.
+        The midmean over turns, each run against what was calibrated before and after it: a machine
+        that is fast in some turns and slow in others is so for both. Emulated runs were not
+        calibrated in turns; there it is that of the medians.
         """
         predicted, measured = self.predicted, self.measured
         if predicted.turns != len(measured.steps):
             return predicted.step_s / measured.step_s - 1.0
         times = enumerate(measured.step_times_s)
-        return statistics.median(predicted.of_turn(turn) / took - 1.0 for turn, took in times)
+        return midmean(predicted.of_turn(turn) / took - 1.0 for turn, took in times)
 
     @property
     def predicted_step_s(self) -> float:
@@ -93,6 +93,13 @@ class Ordering:
     def share(self) -> float:
         """Of the pairs; 1 where there is none."""
         return self.right / self.pairs if self.pairs else 1.0
+
+
+def midmean(values: Iterable[float]) -> float:
+    """Mean of the middle half: deaf to outliers as a median is, and steadier than one."""
+    ordered = sorted(values)
+    cut = len(ordered) // 4
+    return statistics.fmean(ordered[cut : len(ordered) - cut])
 
 
 def order(predicted: Sequence[float], measured: Sequence[float]) -> Ordering:

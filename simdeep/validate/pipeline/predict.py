@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simdeep.api import run_engine
-from simdeep.engine.timeline import Timeline
 from simdeep.program.schedule import Act, Spans
 from simdeep.validate.pipeline.calibration import (
     END,
@@ -19,7 +18,7 @@ from simdeep.validate.pipeline.calibration import (
 )
 from simdeep.validate.pipeline.measured import bubble_of, median_by_kind, spans_of
 from simdeep.validate.pipeline.points import OWN, Point, Setup
-from simdeep.validate.pipeline.program import Lowered, Times, lower
+from simdeep.validate.pipeline.program import Times, lower
 
 DRAWS = 15
 """Steps simulated for a point, or a few more: as many for each turn of the calibration. Every
@@ -83,7 +82,7 @@ def predict(
         for _ in range(_MOST_PASSES):
             lowered = lower(point.table, _times(point, calibration, setup, draw, rested))
             timeline = run_engine(engine, lowered.priced)
-            before, rested = rested, _rested(lowered, timeline)
+            before, rested = rested, lowered.rested(timeline, WAITED_S)
             if rested == before or setup.emulate:
                 break
         steps.append(timeline.makespan_ns / 1e9)
@@ -100,18 +99,6 @@ def predict(
     )
 
 
-def _rested(lowered: Lowered, timeline: Timeline) -> Rested:
-    """Actions that come after a wait; a W comes after its I or another W."""
-    return frozenset(
-        (rank, act)
-        for rank, (acts, waits) in enumerate(
-            zip(lowered.acts, lowered.waited_s(timeline), strict=True)
-        )
-        for act, waited in zip(acts, waits, strict=True)
-        if waited >= WAITED_S and act.kind != "W"
-    )
-
-
 def _times(
     point: Point, calibration: Calibration, setup: Setup, draw: int, rested: Rested
 ) -> Times:
@@ -119,6 +106,11 @@ def _times(
     overheads = calibration.overheads
     runtime = overheads.runtimes[point.schedule]
     n = point.n_stages
+    own = point.schedule == OWN
+    messages = overheads.messages[not own]
+    # Measured with the threads' own time in it, which the engine adds.
+    threads = messages.sender_s + messages.receiver_s
+    passing = [max(0.0, seconds - threads) for seconds in messages.passing_s]
 
     def sample(rank: int, stage: int, what: str) -> float:
         """All of a draw from the same turn, as a slow while is one of slow neighbours.
@@ -132,22 +124,28 @@ def _times(
     def action(rank: int, act: Act) -> float:
         # A wait covers what the runtime does inside the action; it only ends late.
         more = overheads.late_s if setup.emulate else runtime.inside_s.get(act.kind, 0.0)
-        what = act.kind + RESTED if (rank, act) in rested else act.kind
+        # A W comes after its I or another W.
+        what = act.kind + RESTED if (rank, act) in rested and act.kind != "W" else act.kind
         return sample(rank, act.stage, what) + more
 
-    own = point.schedule == OWN
     parts = ("optimizer",) if own or setup.emulate else END
-    late = runtime.after_s + overheads.late_s
+    ends = tuple(
+        sum(sample(rank, stage, part) for stage in stages for part in parts)
+        for rank, stages in enumerate(point.table.stages_of)
+    )
+    after = runtime.after_s
     return Times(
         action=action,
         between_s=runtime.between_s,
-        message_s=lambda: float(random.choice(overheads.messages_s)),
-        send_s=overheads.send_s,
-        recv_s=overheads.recv_s,
+        passing_s=lambda: float(random.choice(passing)),
+        sender_s=messages.sender_s,
+        receiver_s=messages.receiver_s,
+        send_s=messages.send_s,
+        recv_s=messages.recv_s,
         start_s=runtime.before_s,
-        reduce_s=overheads.reduce_s if own else 0.0,
-        end_s=tuple(
-            late + sum(sample(rank, stage, part) for stage in stages for part in parts)
-            for rank, stages in enumerate(point.table.stages_of)
-        ),
+        copies=overheads.copies if own else {},
+        end_s=tuple(after if setup.emulate else after + seconds for seconds in ends),
+        idle_end_s=tuple(seconds + overheads.late_s if setup.emulate else 0.0 for seconds in ends),
+        stand_ins=runtime.inside_s if setup.emulate else None,
+        shared_cores=overheads.shared_cores,
     )

@@ -7,7 +7,9 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -30,9 +32,16 @@ LEARNING_RATE = 1e-5
 
 
 def pin(rank: int) -> None:
-    """Let this thread compute on the rank's own core alone, where the system can."""
+    """Let this process run on the rank's own core alone, where the system can.
+
+    All its threads: those that move messages share the core with computing.
+    """
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
+        core = {sorted(os.sched_getaffinity(0))[rank]}
+        threads = Path("/proc/self/task")
+        for thread in threads.iterdir() if threads.exists() else (Path("0"),):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(int(thread.name), core)
 
 
 class OwnRun:
@@ -115,6 +124,7 @@ def run_points(
         for of_point, one in zip(steps, on_rank, strict=True):
             of_point.append(_try(one, pace))
         turns.mark(f"ran {turn + 1}", rank)
+    turns.wait(f"timed {turns.count}", turns.singles)  # leaving takes a core for a while
     return [
         RankResult(tuple(found), error, loss, wanted)
         for found, (error, loss, wanted) in zip(steps, checks, strict=True)

@@ -6,7 +6,7 @@ import gc
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -32,7 +32,7 @@ from simdeep.validate.pipeline.torch_run import TorchRun
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.pipeline.work import Work, emulated_work, real_work
 from simdeep.validate.runtime import RankRuntime
-from simdeep.validate.timing import Notes, Span, nothing
+from simdeep.validate.timing import Durations, Notes, Span, nothing
 from simdeep.validate.transformer.training import make_optimizer
 
 IN_FLIGHT = 4
@@ -50,9 +50,15 @@ def _order(text: str) -> tuple[tuple[Kind, int], ...]:
     return tuple(found)
 
 
-MIXED = (
-    _order("F0 F1 B0 F2 B1 F3 B2 B3"),
-    _order("F0 F1 I0 F2 I1 W0 F3 W1 I2 W2 I3 W3"),
+MIXED = dict(
+    zip(
+        PASSES,
+        (
+            _order("F0 F1 B0 F2 B1 F3 B2 B3"),
+            _order("F0 F1 I0 F2 I1 W0 F3 W1 I2 W2 I3 W3"),
+        ),
+        strict=True,
+    )
 )
 """The same as a schedule mixes them: what ran before an action decides what is in the caches."""
 
@@ -79,27 +85,27 @@ class StageTries(NamedTuple):
 
 
 def time_stages(
-    setup: Setup, parts: Sequence[Part], turns: Turns, number: int
+    setup: Setup, parts: Mapping[Part, Collection[Kind]], turns: Turns, number: int
 ) -> dict[Part, StageTries]:
-    """Time some stages on the core of process `number`."""
+    """Time these actions of some stages on the core of process `number`."""
     cuda = setup.backend == "nccl"
     if turns.singles > 1 and not cuda:
         pin(number)
     work = real_work(setup, IN_FLIGHT, "cuda" if cuda else "cpu")
     finish = torch.cuda.synchronize if cuda else nothing
-    timers = [_StageTimer(work, part, finish) for part in parts]
+    timers = [_StageTimer(work, part, kinds, finish) for part, kinds in parts.items()]
     pace = Pace()
     gc.collect()
     gc.disable()
     for timer in timers * _WARM_UP:
         timer.once()
-    for turn in range(turns.count):
+    for turn in range(turns.calibrations):
         turns.wait(f"ran {turn}", turns.ranks)
         turns.meet(f"start {turn}", number)
         for timer in timers:
             timer.tries.append(timer.attempt(pace, turns.singles))
         # Who is done goes on, so that the others are not alone while they measure.
-        turns.meet(f"end {turn}", number, timers[0].once)
+        turns.meet(f"end {turn}", number, timers[0].forward)
         turns.mark(f"timed {turn}", number)
     return {
         timer.part: StageTries(timer.tries, timer.saved_bytes, timer.parameter_bytes)
@@ -110,8 +116,9 @@ def time_stages(
 class _StageTimer:
     """Runs one stage's actions on the hidden states that the stages before it make."""
 
-    def __init__(self, work: Work, part: Part, finish: Callable[[], None]):
+    def __init__(self, work: Work, part: Part, kinds: Collection[Kind], finish: Callable[[], None]):
         self.part = part
+        self._passes = [actions for actions in PASSES if not {*kinds}.isdisjoint(actions[1:])]
         _, index, n_stages = part
         self._finish = finish
         self._stage = work.stage(index, n_stages)
@@ -138,16 +145,16 @@ class _StageTimer:
         return Try(times, one.lost, one.foreign, one.before_s, one.after_s)
 
     def once(self) -> list[Span]:
-        """Every kind of action on `IN_FLIGHT` micro-batches, some after a rest, and a step's end.
+        """Its actions on `IN_FLIGHT` micro-batches, some of them after a rest, and a step's end.
 
         Returns the spans of those without a rest.
         """
         self.notes.take()
         self._optimizer.zero_grad(set_to_none=False)
-        for kind, mb in itertools.chain(*MIXED):
+        for kind, mb in itertools.chain.from_iterable(MIXED[kinds] for kinds in self._passes):
             self._run(kind, mb)
         hot = self.notes.take()
-        for kinds in PASSES:
+        for kinds in self._passes:
             for kind in kinds:
                 for mb in range(_RESTED):
                     if kind != "W":  # follows its I at once, or another W
@@ -161,6 +168,10 @@ class _StageTimer:
         self._optimizer.step()
         self._end = dict(zip(END, (scaled - start, self._clock() - scaled), strict=True))
         return hot
+
+    def forward(self) -> None:
+        """One F, of which nobody takes the time."""
+        self._run("F", 0)
 
     def _run(self, kind: Kind, mb: int) -> None:
         given = {"F": self._given[mb], "W": None}.get(kind, self._gradient)
@@ -218,34 +229,45 @@ def time_runtime(setup: Setup, schedule: str) -> RuntimeCosts:
     with stand-in stages, whose actions and gradients take next to no time themselves.
     """
     small = emulated_work(setup, _MICROBATCHES)
-    work = small if setup.emulate else real_work(setup, _MICROBATCHES)
-    steps = _steps_of_one_rank(schedule, small)
+    steps = _steps_of_one_rank(schedule, small, Notes())
+    if setup.emulate:
+        waits: Durations = {(kind, stage): (_WAIT_S,) for kind in KINDS for stage in (0, 1)}
+        usual = _steps_of_one_rank(schedule, small, Notes(waits))
+    else:
+        usual = _steps_of_one_rank(schedule, real_work(setup, _MICROBATCHES), Notes())
     gaps = [
         after.start - before.end
-        for step in _steps_of_one_rank(schedule, work)
+        for step in usual
         for before, after in itertools.pairwise(step.spans)
     ]
     noted = [span for step in steps for span in step.spans]
+    inside = _medians(noted) if setup.emulate else _longer_inside(noted, small)
     return RuntimeCosts(
         between_s=statistics.median(gaps),
-        inside_s={} if setup.emulate else dict(_longer_inside(noted, small)),
+        inside_s=inside,
         before_s=statistics.median(step.spans[0].start - step.start for step in steps),
         after_s=statistics.median(step.end - step.spans[-1].end for step in steps),
     )
 
 
-def _steps_of_one_rank(schedule: str, work: Work) -> list[RankStep]:
-    """The schedule's runtime on one rank. That of DualPipe, which needs two, runs any table."""
-    waits = {(kind, stage): (_WAIT_S,) for kind in KINDS for stage in (0, 1)}
-    notes = Notes(waits if work.setup.emulate else None)
-    run: _Step
+def _steps_of_one_rank(schedule: str, work: Work, notes: Notes) -> list[RankStep]:
+    """Steps of the schedule's runtime on one rank.
+
+    DualPipe needs two, but its runtime runs any table: these two have all its actions.
+    """
+    runs: list[_Step] = []
     if schedule in TORCH_CLASSES:
-        run = TorchRun(Point(schedule, 1, _MICROBATCHES), 0, work, notes)
+        runs.append(TorchRun(Point(schedule, 1, _MICROBATCHES), 0, work, notes))
     else:
-        table = build_table("zb1p", 1, _MICROBATCHES)
         stages = {0: work.stage(0, 1)}
-        computer = Computer(stages, 1, work.inputs, work.targets, work.loss, notes)
-        run = RankRuntime(table, 0, computer, lambda: torch.empty(work.shape))
+        for name in ("1f1b", "zb1p"):
+            table = build_table(name, 1, _MICROBATCHES)
+            computer = Computer(stages, 1, work.inputs, work.targets, work.loss, notes)
+            runs.append(RankRuntime(table, 0, computer, lambda: torch.empty(work.shape)))
+    return [step for run in runs for step in _timed_steps(run, notes)]
+
+
+def _timed_steps(run: _Step, notes: Notes) -> list[RankStep]:
     steps = []
     for _ in range(_WARM_UP + 3):
         gc.collect()
@@ -257,7 +279,16 @@ def _steps_of_one_rank(schedule: str, work: Work) -> list[RankStep]:
     return steps[_WARM_UP:]
 
 
-def _longer_inside(spans: Sequence[Span], work: Work) -> Iterator[tuple[Kind, float]]:
+def _medians(spans: Sequence[Span]) -> dict[Kind, float]:
+    """Seconds of an action by kind."""
+    kinds = dict.fromkeys(span.act.kind for span in spans)
+    return {
+        kind: statistics.median(s.end - s.start for s in spans if s.act.kind == kind)
+        for kind in kinds
+    }
+
+
+def _longer_inside(spans: Sequence[Span], work: Work) -> dict[Kind, float]:
     """By how much actions in the runtime exceed the same ones computed directly."""
     direct = Notes()
     n = 1 + max(span.act.stage for span in spans)
@@ -272,11 +303,8 @@ def _longer_inside(spans: Sequence[Span], work: Work) -> Iterator[tuple[Kind, fl
                     first, last = index == 0, index == n - 1
                     given = None if kind == "W" or (first if kind == "F" else last) else hidden
                     computer.run(Act(kind, index, mb), given)
-    noted = direct.take()
-    for kind in dict.fromkeys(span.act.kind for span in spans):
-        here = statistics.median(s.end - s.start for s in spans if s.act.kind == kind)
-        alone = statistics.median(s.end - s.start for s in noted if s.act.kind == kind)
-        yield kind, max(0.0, here - alone)
+    alone = _medians(direct.take())
+    return {kind: max(0.0, here - alone[kind]) for kind, here in _medians(spans).items()}
 
 
 def time_waits(seconds: float = 0.01, samples: int = 50) -> float:

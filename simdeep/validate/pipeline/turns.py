@@ -15,13 +15,18 @@ _POLL_S = 0.005
 class Turns:
     """`singles` processes that calibrate, and `ranks` of a pipeline (0: those run later).
 
-    In each of `count` turns the first measure, then the second run.
+    The ranks run `count` times; the others measure before the first run and after each.
     """
 
     folder: Path
     count: int
     singles: int
     ranks: int
+
+    @property
+    def calibrations(self) -> int:
+        """Times that single processes measure: each run lies between two."""
+        return self.count + 1 if self.ranks else self.count
 
     def mark(self, what: str, number: int) -> None:
         """Leave a process's mark."""

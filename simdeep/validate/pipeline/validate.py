@@ -135,7 +135,7 @@ def _waits(calibration: Calibration) -> Waits:
     stages = calibration.stages
     return Waits(
         actions={
-            part: {kind: tuple(costs.all_s(kind)) for kind in KINDS}
+            part: {kind: tuple(costs.all_s(kind)) for kind in KINDS if kind in costs.samples}
             for part, costs in stages.items()
         },
         optimizer_s={part: costs.median_s("optimizer") for part, costs in stages.items()},
