@@ -54,7 +54,7 @@ def moe(
     ] = 150,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, max=1000, help="Steps that are timed.")
-    ] = 12,
+    ] = 20,
     backend: Annotated[
         BackendChoice, typer.Option("--backend", help="gloo on the CPU, nccl with a GPU a rank.")
     ] = BackendChoice.gloo,

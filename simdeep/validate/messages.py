@@ -24,6 +24,19 @@ class Slot(NamedTuple):
     mb: int
 
 
+class Way(NamedTuple):
+    """What messages take one after the other; those of other stages may overtake them."""
+
+    source: int
+    target: int
+    gradient: bool
+    stage: int
+
+    def __str__(self) -> str:
+        what = "gradients" if self.gradient else "activations"
+        return f"{self.source} to {self.target}, {what} of stage {self.stage}"
+
+
 class Message(NamedTuple):
     """One tensor from one rank to another; `source` and `target` are equal where it stays."""
 
@@ -31,6 +44,11 @@ class Message(NamedTuple):
     source: int
     target: int
     tag: int
+
+    @property
+    def way(self) -> Way:
+        """The way it goes."""
+        return Way(self.source, self.target, self.slot.gradient, self.slot.stage)
 
 
 class Step(NamedTuple):

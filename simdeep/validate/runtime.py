@@ -8,6 +8,7 @@ end. Each action's computing is noted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from simdeep.program.schedule import Table, acts_of
 from simdeep.validate.computer import Computer
-from simdeep.validate.messages import AHEAD, Message, Slot, input_of, output_of, steps_of
+from simdeep.validate.messages import AHEAD, Message, Slot, Way, input_of, output_of, steps_of
 
 
 class RankRuntime:
@@ -30,6 +31,7 @@ class RankRuntime:
         self._table, self._rank, self._buffer = table, rank, buffer
         self._steps = steps_of(table, rank)
         self._groups = _groups(table)
+        self._ways = _ways(table) if dist.get_backend() == "nccl" else {}
         self._inbox: dict[Slot, Tensor] = {}
         self._open: dict[Slot, tuple[dist.Work, Tensor]] = {}
         self._sent: list[tuple[dist.Work, Tensor]] = []
@@ -66,7 +68,7 @@ class RankRuntime:
     def _open_receives(self, messages: Sequence[Message]) -> None:
         for message in messages:
             buffer = self._buffer()
-            work = dist.irecv(buffer, message.source, tag=message.tag)
+            work = dist.irecv(buffer, message.source, **self._channel(message))
             self._open[message.slot] = (work, buffer)
 
     def _await(self, messages: Sequence[Message]) -> None:
@@ -80,9 +82,13 @@ class RankRuntime:
             self._inbox[message.slot] = tensor
         else:
             tensor = tensor.contiguous()
-            work = dist.isend(tensor, message.target, tag=message.tag)
+            work = dist.isend(tensor, message.target, **self._channel(message))
             # Gloo reads the tensor until the transfer is done, so it must stay alive.
             self._sent.append((work, tensor))
+
+    def _channel(self, message: Message) -> dict[str, Any]:
+        """What keeps a message from being taken for another: its tag, or (nccl) its way's group."""
+        return {"group": self._ways[message.way]} if self._ways else {"tag": message.tag}
 
     def reduce_copies(self) -> None:
         """Add up the gradients of each stage over the ranks that hold it."""
@@ -102,6 +108,21 @@ def add_up(stage: nn.Module, group: dist.ProcessGroup | None) -> None:
     totals = flat.split([p.numel() for p in parameters])
     for p, total in zip(parameters, totals, strict=True):
         p.grad.copy_(total.view_as(p))
+
+
+def _ways(table: Table) -> dict[Way, dist.ProcessGroup]:
+    """A group for each way: nccl has no tags, and runs what a group sends and receives in order.
+
+    Every rank takes part in making every group, in the same order.
+    """
+    sent = (
+        message.way
+        for rank in range(table.n_ranks)
+        for step in steps_of(table, rank)
+        for message in step.sends
+        if message.source != message.target
+    )
+    return {way: dist.new_group([way.source, way.target]) for way in sorted(set(sent))}
 
 
 def _groups(table: Table) -> list[dist.ProcessGroup | None]:

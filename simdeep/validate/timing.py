@@ -42,6 +42,16 @@ def nothing() -> None:
     """What there is to wait for where computing is this thread's own."""
 
 
+def finish_stream() -> None:
+    """Wait for the GPU's stream that computes.
+
+    Not for the whole GPU: a receive that is open for later would be waited for too.
+    """
+    import torch
+
+    torch.cuda.current_stream().synchronize()
+
+
 @dataclass
 class Notes:
     """Takes the time of each action; with `waits`, each lasts as long as one of its samples.

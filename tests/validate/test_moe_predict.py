@@ -11,7 +11,13 @@ from simdeep.program.routing import RoutingTrace
 from simdeep.validate.hooks.device import Device
 from simdeep.validate.hooks.measurement import Spread
 from simdeep.validate.moe import Case, Outcome, Point, Timing
-from simdeep.validate.moe.curve import Curve, ExpertTime, mean_times, transfer_curve
+from simdeep.validate.moe.curve import (
+    Curve,
+    ExpertTime,
+    expert_curves,
+    of_all_ranks,
+    transfer_curve,
+)
 from simdeep.validate.moe.measured import rows_of, steps_of
 from simdeep.validate.moe.outcome import PHASES
 from simdeep.validate.moe.predict import joined, predict
@@ -64,12 +70,30 @@ def test_curves():
     curve = Curve((1.0, 3.0), (10.0, 20.0))
     assert [curve.at(x) for x in (0, 1, 2, 3, 5)] == [10, 10, 15, 20, 30]
     assert Curve((2.0,), (7.0,)).at(100) == 7
-    means = mean_times([[ExpertTime(4, 1.0, 2.0)], [ExpertTime(4, 3.0, 6.0)]])
-    assert means == [ExpertTime(4, 2.0, 4.0)]
+    both = of_all_ranks([[ExpertTime(4, (1.0,), (2.0,))], [ExpertTime(4, (3.0,), (6.0,))]])
+    assert both == [ExpertTime(4, (1.0, 3.0), (2.0, 6.0))]
+    forward, backward = expert_curves(both)
+    assert forward == Curve((4.0,), (2.0,), (0.5, 1.5))
+    assert backward == Curve((4.0,), (4.0,), (0.5, 1.5))
     # One size, three repeats on two ranks: last start to last end.
     first = [[(0.0, 5.0), (10.0, 12.0), (20.0, 29.0)]]
     second = [[(1.0, 4.0), (9.0, 13.0), (21.0, 24.0)]]
-    assert transfer_curve([64], [first, second]) == Curve((64,), (4.0,))
+    assert transfer_curve([64], [first, second]) == Curve((64,), (5.0,), (0.8, 0.6, 1.6))
+
+
+def test_jitter_makes_ranks_wait_for_the_slowest():
+    # Equal loads; experts take 1 or 3 with equal chance, so the slower of two 2.5 in the mean of
+    # 64 layers, and the mean wait is half of the difference: 0.5.
+    trace = joined([routing([0, 1], [2, 3], layers=64)] * 2)
+    even = Curve((1.0, 9.0), (0.5, 4.5))
+    uneven = Curve(even.sizes, even.seconds, (0.5, 1.5))
+    free = Curve((64.0,), (0.0,))
+    still, jittered = (predict(trace, 2, 4, c, c, free) for c in (even, uneven))
+    assert still.phases["experts F"] == pytest.approx(64 * 2.0)
+    assert still.waits_s == 0.0
+    assert jittered.phases["experts F"] == pytest.approx(64 * 2.5, rel=0.05)
+    assert jittered.waits_s == pytest.approx(2 * 64 * 0.5, rel=0.2)
+    assert predict(trace, 2, 4, uneven, uneven, free).phases == jittered.phases
 
 
 class Found:
@@ -109,7 +133,7 @@ def outcome(case, error=0.1, gradient=1e-7):
         reference_loss=1.0,
     )
     device, curve = Device("cpu", "CPU", 1, "2.13.0", "3.11"), Curve((1.0,), (1.0,))
-    alone = (ExpertTime(1, 1.0, 1.0),)
+    alone = (ExpertTime(1, (1.0,), (1.0,)),)
     return Outcome(case, "m", device, (2.0, 1.0), alone, curve, curve, curve, (point,))
 
 

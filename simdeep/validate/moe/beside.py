@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -24,10 +25,14 @@ from simdeep.validate.moe.parallel import all_to_all
 from simdeep.validate.moe.rank import device_of, finish_of
 from simdeep.validate.transformer.model import build
 
-_REPEATS = 15
+_REPEATS = 30
 _WARM_UP = 3
 _FILLER_ROWS = 384
 """Rows of the expert that computes between two all-to-alls."""
+
+_COMPUTES_S = (2e-3, 10e-3)
+"""For any time between these, each rank its own: only after a while of computing does a system let
+a thread that moves rows wait, and the rank that comes first sleeps until the last one comes."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,11 @@ def time_beside(rank: int, n: int, case: Case, state: Path) -> Beside:
     model.load_state_dict(torch.load(state, weights_only=True))
     layers = timed_experts(model, n, rank)
     dist.barrier()
-    experts = time_experts(layers, n, device)
+    experts = time_experts(layers, n, device, finish)
     filler = layers[0][0]
     hidden = model.config.model.hidden
-    exchanges = [_exchange(rows, n, hidden, filler, device, finish) for rows in EXCHANGED]
+    random = np.random.default_rng([case.seed, rank])
+    exchanges = [_exchange(rows, n, hidden, filler, device, finish, random) for rows in EXCHANGED]
     return Beside(experts, exchanges)
 
 
@@ -60,6 +66,7 @@ def _exchange(
     filler: nn.Module,
     device: torch.device,
     finish: Callable[[], None],
+    random: np.random.Generator,
 ) -> list[tuple[float, float]]:
     base = torch.randn(rows, hidden, device=device)
     order = torch.arange(rows * n, device=device) % rows
@@ -68,7 +75,10 @@ def _exchange(
     found = []
     with torch.no_grad():
         for number in range(_WARM_UP + _REPEATS):
-            work = _normal(filler(work))
+            until = time.perf_counter() + random.uniform(*_COMPUTES_S)
+            while time.perf_counter() < until:
+                work = _normal(filler(work))
+                finish()
             sent = base[order]
             finish()
             start = time.perf_counter()

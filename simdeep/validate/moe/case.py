@@ -32,7 +32,7 @@ class Case:
     tokens: tuple[int, ...] = (256, 1024, 2048)
     sequence: int = 128
     train_steps: int = 150
-    repeats: int = 12
+    repeats: int = 20
     seed: int = 0
     backend: Backend = "gloo"
     timeout_s: float = 150.0

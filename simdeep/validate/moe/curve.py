@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 
 import numpy as np
@@ -11,19 +12,23 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class ExpertTime:
-    """Seconds one expert takes for so many rows, timed in a process by itself."""
+    """Seconds one expert takes for so many rows, mean over a layer's, timed layer by layer."""
 
     rows: int
-    f_s: float
-    b_s: float
+    f_s: tuple[float, ...]
+    b_s: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Seconds at some sizes; straight lines between them, the last one goes on."""
+    """Seconds at some sizes; straight lines between them, the last one goes on.
+
+    `jitter` are single measurements over the mean of their size.
+    """
 
     sizes: tuple[float, ...]
     seconds: tuple[float, ...]
+    jitter: tuple[float, ...] = (1.0,)
 
     def at(self, size: float) -> float:
         """Seconds at a size; below the first size, the first's."""
@@ -37,14 +42,24 @@ class Curve:
 def expert_curves(times: Sequence[ExpertTime]) -> tuple[Curve, Curve]:
     """Forward and backward of one expert against its rows."""
     rows = tuple(float(time.rows) for time in times)
-    return Curve(rows, tuple(t.f_s for t in times)), Curve(rows, tuple(t.b_s for t in times))
+    return _curve(rows, [t.f_s for t in times]), _curve(rows, [t.b_s for t in times])
 
 
-def mean_times(of_ranks: Sequence[Sequence[ExpertTime]]) -> list[ExpertTime]:
-    """Mean over ranks, which timed the same numbers of rows."""
+def _curve(sizes: tuple[float, ...], samples: Sequence[Sequence[float]]) -> Curve:
+    means = tuple(map(fmean, samples))
+    ratios = (s / mean for taken, mean in zip(samples, means, strict=True) for s in taken)
+    return Curve(sizes, means, tuple(ratios))
+
+
+def of_all_ranks(by_rank: Sequence[Sequence[ExpertTime]]) -> list[ExpertTime]:
+    """Put together what ranks timed, which had the same numbers of rows."""
     return [
-        ExpertTime(times[0].rows, fmean(t.f_s for t in times), fmean(t.b_s for t in times))
-        for times in zip(*of_ranks, strict=True)
+        ExpertTime(
+            times[0].rows,
+            tuple(chain.from_iterable(t.f_s for t in times)),
+            tuple(chain.from_iterable(t.b_s for t in times)),
+        )
+        for times in zip(*by_rank, strict=True)
     ]
 
 
@@ -58,4 +73,4 @@ def transfer_curve(
     """
     times = np.array(of_ranks)
     seconds = times[..., 1].max(axis=0) - times[..., 0].max(axis=0)
-    return Curve(tuple(sent), tuple(np.median(seconds, axis=1).tolist()))
+    return _curve(tuple(sent), seconds.tolist())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
-from simdeep.validate.moe.curve import Curve
+from simdeep.validate.moe.curve import Curve, ExpertTime
 from simdeep.validate.moe.outcome import GRADIENT_TOLERANCE, PHASES, Outcome, Point, Timing
 
 
@@ -26,7 +27,7 @@ def to_document(outcome: Outcome, tolerance: float) -> dict[str, Any]:
             "last_loss": outcome.losses[-1] if outcome.losses else None,
         },
         "calibration": {
-            "expert_alone": [asdict(time) for time in outcome.alone],
+            "expert_alone": [_expert(time) for time in outcome.alone],
             "expert_beside_F": _curve(outcome.forward, "rows"),
             "expert_beside_B": _curve(outcome.backward, "rows"),
             "all_to_all": _curve(outcome.transfer, "bytes_sent"),
@@ -36,6 +37,10 @@ def to_document(outcome: Outcome, tolerance: float) -> dict[str, Any]:
         "agrees": outcome.agrees(tolerance),
         "points": [_point(point, case.procs) for point in outcome.points],
     }
+
+
+def _expert(time: ExpertTime) -> dict[str, float]:
+    return {"rows": time.rows, "F_s": fmean(time.f_s), "B_s": fmean(time.b_s)}
 
 
 def _curve(curve: Curve, key: str) -> list[dict[str, float]]:

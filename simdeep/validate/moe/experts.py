@@ -1,13 +1,13 @@
-"""Times experts by themselves, by the hooks, at several numbers of rows."""
+"""Times experts by themselves at several numbers of rows, as they run between two transfers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from simdeep.validate.hooks.measure import measure
 from simdeep.validate.moe.curve import ExpertTime
 from simdeep.validate.moe.parallel import LocalExperts
 from simdeep.validate.moe.rank import moe_blocks
@@ -18,6 +18,11 @@ ROWS = (1, 16, 48, 144, 432, 1296)
 _LAYERS = 4
 """MoE layers that are timed one after the other: more weights than a core's own cache holds."""
 
+_WARM_UP = 2
+
+_REST_S = 1e-3
+"""A rank sleeps in a transfer: its core is slow at first, and its caches have gone cold."""
+
 
 def timed_experts(model: nn.Module, ranks: int, rank: int) -> list[list[nn.Module]]:
     """One rank's experts in the first few MoE layers."""
@@ -26,44 +31,66 @@ def timed_experts(model: nn.Module, ranks: int, rank: int) -> list[list[nn.Modul
     return [list(block.experts[rank * share : (rank + 1) * share]) for block in blocks]
 
 
-class _Layers(nn.Module):  # type: ignore[misc]
-    """Some layers' experts, called one after the other on rows of their own."""
-
-    def __init__(self, experts: Sequence[Sequence[nn.Module]]):
-        super().__init__()
-        self.layers = nn.ModuleList(LocalExperts(of_layer) for of_layer in experts)
-
-    def forward(self, rows: Sequence[Tensor], counts: Tensor) -> Tensor:
-        """The sum of all, for a loss that reaches every layer."""
-        made = [layer(own, counts) for layer, own in zip(self.layers, rows, strict=True)]
-        return torch.stack([one.square().mean() for one in made]).sum()
-
-
 def time_experts(
-    experts: Sequence[Sequence[nn.Module]], sources: int, device: torch.device, repeats: int = 7
+    experts: Sequence[Sequence[nn.Module]],
+    sources: int,
+    device: torch.device,
+    finish: Callable[[], None],
+    repeats: int = 7,
 ) -> list[ExpertTime]:
-    """Mean seconds of one expert, by the hooks, at each of `ROWS` as the mean of all experts.
+    """Seconds of an expert at each of `ROWS`, a mean over its layer's, layer by layer.
 
-    Experts have unlike rows from each of `sources` ranks, as a gate's choices are: matrices of
-    unlike and odd sizes take longer than as many equal ones.
+    A pass goes through all layers and back, with a rest before each. Experts have unlike rows from
+    each of `sources` ranks, as a gate's choices are: matrices of unlike and odd sizes take longer
+    than as many equal ones.
     """
-    layers = _Layers(experts)
-    here = len(experts[0])
-    hidden = experts[0][0].down.out_features
+    layers = [LocalExperts(of_layer) for of_layer in experts]
+    here, hidden = len(experts[0]), experts[0][0].down.out_features
     found = []
     for rows in ROWS:
         generator = torch.Generator().manual_seed(rows)
-        given = tuple(
-            torch.randn(rows * here, hidden, generator=generator).to(device).requires_grad_()
-            for _ in experts
+        given = [torch.randn(rows * here, hidden, generator=generator).to(device) for _ in layers]
+        counts = [_unlike(rows * here, (sources, here), generator) for _ in layers]
+        passes = [_pass(layers, given, counts, finish) for _ in range(_WARM_UP + repeats)]
+        forward, backward = zip(*passes[_WARM_UP:], strict=True)
+        found.append(
+            ExpertTime(
+                rows,
+                tuple(seconds / here for one in forward for seconds in one),
+                tuple(seconds / here for one in backward for seconds in one),
+            )
         )
-        counts = _unlike(rows * here, (sources, here), generator)
-        measured = measure(layers, (given, counts), components=["layers.*"], repeats=repeats)
-        calls = len(experts) * here
-        forward = sum(part.f.median_s for part in measured.components) / calls
-        backward = sum(part.b.median_s for part in measured.components) / calls
-        found.append(ExpertTime(rows, forward, backward))
     return found
+
+
+def _pass(
+    layers: Sequence[nn.Module],
+    given: Sequence[Tensor],
+    counts: Sequence[Tensor],
+    finish: Callable[[], None],
+) -> tuple[list[float], list[float]]:
+    """Seconds of every layer's forward, and of its backward."""
+
+    def clock() -> float:
+        finish()
+        return time.perf_counter()
+
+    made, forward, backward = [], [], []
+    for layer, rows, of_experts in zip(layers, given, counts, strict=True):
+        layer.zero_grad()
+        x = rows.detach().requires_grad_()
+        time.sleep(_REST_S)
+        start = clock()
+        y = layer(x, of_experts)
+        forward.append(clock() - start)
+        made.append(y)
+    for y in reversed(made):
+        gradient = torch.ones_like(y)
+        time.sleep(_REST_S)
+        start = clock()
+        y.backward(gradient)
+        backward.append(clock() - start)
+    return forward, backward
 
 
 def _unlike(total: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:

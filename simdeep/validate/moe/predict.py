@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from simdeep.engine.timeline import Timeline
 from simdeep.program.columns import F64, Action, Kind, Priced, Program
 from simdeep.program.routing import RoutingTrace, contiguous, point_to_point, replay
 from simdeep.validate.moe.curve import Curve
+
+DRAWS = 40
+"""Steps that are simulated of each."""
 
 VALUE_BYTES = 4
 """float32, what the small model computes and sends."""
@@ -54,9 +58,18 @@ def joined(of_ranks: Sequence[RoutingTrace]) -> RoutingTrace:
 
 
 def predict(
-    trace: RoutingTrace, ranks: int, hidden: int, forward: Curve, backward: Curve, transfer: Curve
+    trace: RoutingTrace,
+    ranks: int,
+    hidden: int,
+    forward: Curve,
+    backward: Curve,
+    transfer: Curve,
+    seed: int = 0,
 ) -> Prediction:
-    """What a step's MoE layers take.
+    """What a step's MoE layers take, median over `DRAWS` steps.
+
+    In each the experts of a layer on a rank, and each transfer, take longer or shorter as measured
+    ones did: the rank that happens to be slow holds up the others.
 
     Args:
         trace: of all ranks' tokens, with their sources.
@@ -65,7 +78,9 @@ def predict(
         forward: seconds of one expert against its rows.
         backward: the same for both gradients.
         transfer: seconds of an all-to-all against the bytes a rank sends to others.
+        seed: of the draws.
     """
+    random = np.random.default_rng([seed, 0x30E])
     placement = contiguous(trace.n_experts, ranks, ranks)
     rows = replay(trace, placement).slot_tokens
     moved = [
@@ -73,23 +88,29 @@ def predict(
         for _, _, experts, source in trace.dispatches(ranks)
     ]
     sent = np.array([_others(matrix) for matrix in moved]) * hidden * VALUE_BYTES
+    moving = np.array([transfer.at(size) for size in sent])
     counts = transfer.at(COUNT_BYTES * trace.n_experts * (ranks - 1) / ranks)
-    phases: dict[str, float] = {}
-    waits = 0.0
+    drawn: dict[str, list[float]] = {}
     for letter, curve, first in (("F", forward, counts), ("B", backward, 0.0)):
         experts = np.array([[curve.at(n) if n else 0.0 for n in layer] for layer in rows])
-        by_rank = experts.reshape(len(rows), ranks, -1).sum(axis=2)
-        moving = np.array([transfer.at(size) for size in sent])
+        usual = experts.reshape(len(rows), ranks, -1).sum(axis=2)
         # In the backward the combine's gradients go to the experts, the dispatch's come back.
-        timeline = _run(by_rank, moving + first, moving)
         before, after = ("dispatch", "combine") if letter == "F" else ("combine", "dispatch")
-        phases |= {
-            f"{before} {letter}": _spent(timeline, "dispatch"),
-            f"experts {letter}": float(by_rank.max(axis=1).sum()),
-            f"{after} {letter}": _spent(timeline, "combine"),
-            f"layer {letter}": timeline.makespan_ns * 1e-9,
-        }
-        waits += float((by_rank.max(axis=1) - by_rank.mean(axis=1)).sum())
+        for _ in range(DRAWS):
+            by_rank = usual * random.choice(curve.jitter, usual.shape)
+            one, other, again = random.choice(transfer.jitter, (3, len(moving)))
+            timeline = _run(by_rank, moving * one + first * again, moving * other)
+            found = {
+                f"{before} {letter}": _spent(timeline, "dispatch"),
+                f"experts {letter}": float(by_rank.max(axis=1).sum()),
+                f"{after} {letter}": _spent(timeline, "combine"),
+                f"layer {letter}": timeline.makespan_ns * 1e-9,
+                f"waits {letter}": float((by_rank.max(axis=1) - by_rank.mean(axis=1)).sum()),
+            }
+            for name, seconds in found.items():
+                drawn.setdefault(name, []).append(seconds)
+    phases = {name: median(seconds) for name, seconds in drawn.items()}
+    waits = phases.pop("waits F") + phases.pop("waits B")
     return Prediction(rows, phases, waits, float(sent.mean()))
 
 

@@ -14,7 +14,7 @@ from simdeep.validate.hooks.routing import trace_of, watched_routing
 from simdeep.validate.moe.case import Case
 from simdeep.validate.moe.curve import ExpertTime
 from simdeep.validate.moe.experts import time_experts, timed_experts
-from simdeep.validate.moe.rank import device_of, moe_blocks
+from simdeep.validate.moe.rank import device_of, finish_of, moe_blocks
 from simdeep.validate.transformer.model import MoETransformer, build
 from simdeep.validate.transformer.text import Batches
 from simdeep.validate.transformer.training import train
@@ -55,7 +55,9 @@ def prepare(rank: int, n: int, case: Case, state: Path, batches: Path) -> Prepar
         device=current_device(device.type),
         losses=losses,
         routing=[[_route(model, part.to(device)) for part in of_all] for of_all in parts],
-        experts=time_experts(timed_experts(model, case.procs, 0), case.procs, device),
+        experts=time_experts(
+            timed_experts(model, case.procs, 0), case.procs, device, finish_of(case)
+        ),
         hidden=model.config.model.hidden,
         n_experts=len(blocks[0].experts),
     )

@@ -11,7 +11,7 @@ from simdeep.calibrate.workers import run_workers
 from simdeep.spec.model import Model, load_model
 from simdeep.validate.hooks.measurement import Spread
 from simdeep.validate.moe.case import EXCHANGED, Case, check_case
-from simdeep.validate.moe.curve import Curve, expert_curves, mean_times, transfer_curve
+from simdeep.validate.moe.curve import Curve, expert_curves, of_all_ranks, transfer_curve
 from simdeep.validate.moe.measured import rows_of, steps_of
 from simdeep.validate.moe.outcome import Outcome, Point, Timing
 from simdeep.validate.moe.predict import VALUE_BYTES, Prediction, joined, predict
@@ -52,7 +52,7 @@ def validate_moe(case: Case, stage: Stage = lambda text: None) -> Outcome:
     points = []
     for number, tokens in enumerate(case.tokens):
         trace = joined(prepared.routing[number])
-        predicted = predict(trace, case.procs, prepared.hidden, *curves)
+        predicted = predict(trace, case.procs, prepared.hidden, *curves, seed=case.seed)
         points.append(_point(tokens, trace, predicted, [of_rank[number] for of_rank in found]))
     return _outcome(case, model, prepared, curves, points)
 
@@ -60,7 +60,7 @@ def validate_moe(case: Case, stage: Stage = lambda text: None) -> Outcome:
 def _curves(prepared: Prepared, beside: list[Beside]) -> tuple[Curve, Curve, Curve]:
     """Expert forward and backward, and transfer, all as ranks take them side by side."""
     sent = [rows * prepared.hidden * VALUE_BYTES * (len(beside) - 1) for rows in EXCHANGED]
-    forward, backward = expert_curves(mean_times([of_rank.experts for of_rank in beside]))
+    forward, backward = expert_curves(of_all_ranks([of_rank.experts for of_rank in beside]))
     return forward, backward, transfer_curve(sent, [of_rank.exchanges for of_rank in beside])
 
 

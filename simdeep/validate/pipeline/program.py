@@ -140,24 +140,6 @@ def _own(rank: int) -> str:
     return f"rank {rank}"
 
 
-class _Way(NamedTuple):
-    """What messages take one after the other; those of other stages may overtake them."""
-
-    source: int
-    target: int
-    gradient: bool
-    stage: int
-
-    @classmethod
-    def of(cls, message: Message) -> _Way:
-        """The way a message goes."""
-        return cls(message.source, message.target, message.slot.gradient, message.slot.stage)
-
-    def __str__(self) -> str:
-        what = "gradients" if self.gradient else "activations"
-        return f"{self.source} to {self.target}, {what} of stage {self.stage}"
-
-
 class _Transfer(NamedTuple):
     """The rows of a message that its ends wait for: it leaves, and it has arrived."""
 
@@ -179,7 +161,7 @@ def lower(table: Table, times: Times) -> Lowered:
 
 def _transfer(draft: _Draft, message: Message, times: Times) -> _Transfer:
     """Append a message; its ends are not open yet."""
-    source, target, way = message.source, message.target, str(_Way.of(message))
+    source, target, way = message.source, message.target, str(message.way)
     leaves = draft.add(source, Kind.COMPUTE, "message", times.sender_s, stream=way)
     passes = draft.add(source, Kind.TRANSFER, "message", times.passing_s(), stream=way)
     arrived = draft.add(target, Kind.COMPUTE, "message", times.receiver_s, stream=way)

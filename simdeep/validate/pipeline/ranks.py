@@ -24,7 +24,7 @@ from simdeep.validate.pipeline.torch_run import TorchRun
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.pipeline.work import Work, emulated_work, real_work
 from simdeep.validate.runtime import RankRuntime
-from simdeep.validate.timing import Notes
+from simdeep.validate.timing import Notes, finish_stream, nothing
 from simdeep.validate.transformer.training import make_optimizer
 
 LEARNING_RATE = 1e-5
@@ -52,9 +52,7 @@ class OwnRun:
         self.stages = {s: work.stage(s, n) for s in table.stages_of[rank]}
         m = point.microbatches
         computer = Computer(self.stages, n, work.inputs[:m], work.targets[:m], work.loss, notes)
-        self._runtime = RankRuntime(
-            table, rank, computer, lambda: torch.empty(work.shape, device=work.device)
-        )
+        self._runtime = RankRuntime(table, rank, computer, work.empty)
 
     @property
     def loss(self) -> float:
@@ -71,9 +69,9 @@ class PointOnRank:
 
     def __init__(self, point: Point, rank: int, work: Work, waits: Waits | None, seed: int):
         self.point, self.device = point, work.device
-        finish = torch.cuda.synchronize if work.device.type == "cuda" else None
+        finish = finish_stream if work.device.type == "cuda" else nothing
         actions = None if waits is None else waits.of_rank(rank, point.n_stages)
-        self.notes = Notes(actions, seed) if finish is None else Notes(actions, seed, finish)
+        self.notes = Notes(actions, seed, finish)
         run = OwnRun if point.schedule == OWN else TorchRun
         self.run = run(point, rank, work, self.notes)
         parameters = nn.ModuleList(self.run.stages.values())

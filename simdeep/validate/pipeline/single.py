@@ -32,7 +32,7 @@ from simdeep.validate.pipeline.torch_run import TorchRun
 from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.pipeline.work import Work, emulated_work, real_work
 from simdeep.validate.runtime import RankRuntime
-from simdeep.validate.timing import Durations, Notes, Span, nothing
+from simdeep.validate.timing import Durations, Notes, Span, finish_stream, nothing
 from simdeep.validate.transformer.training import make_optimizer
 
 IN_FLIGHT = 4
@@ -88,11 +88,10 @@ def time_stages(
     setup: Setup, parts: Mapping[Part, Collection[Kind]], turns: Turns, number: int
 ) -> dict[Part, StageTries]:
     """Time these actions of some stages on the core of process `number`."""
-    cuda = setup.backend == "nccl"
-    if turns.singles > 1 and not cuda:
+    device, finish = _device(setup, number)
+    if turns.singles > 1 and device == "cpu":
         pin(number)
-    work = real_work(setup, IN_FLIGHT, "cuda" if cuda else "cpu")
-    finish = torch.cuda.synchronize if cuda else nothing
+    work = real_work(setup, IN_FLIGHT, device)
     timers = [_StageTimer(work, part, kinds, finish) for part, kinds in parts.items()]
     pace = Pace()
     gc.collect()
@@ -111,6 +110,14 @@ def time_stages(
         timer.part: StageTries(timer.tries, timer.saved_bytes, timer.parameter_bytes)
         for timer in timers
     }
+
+
+def _device(setup: Setup, number: int = 0) -> tuple[str, Callable[[], None]]:
+    """Where process `number` computes, and what waits until that is done."""
+    if setup.backend == "nccl":
+        torch.cuda.set_device(number)
+        return f"cuda:{number}", finish_stream
+    return "cpu", nothing
 
 
 class _StageTimer:
@@ -234,7 +241,9 @@ def time_runtime(setup: Setup, schedule: str) -> RuntimeCosts:
         waits: Durations = {(kind, stage): (_WAIT_S,) for kind in KINDS for stage in (0, 1)}
         usual = _steps_of_one_rank(schedule, small, Notes(waits))
     else:
-        usual = _steps_of_one_rank(schedule, real_work(setup, _MICROBATCHES), Notes())
+        device, finish = _device(setup)
+        work = real_work(setup, _MICROBATCHES, device)
+        usual = _steps_of_one_rank(schedule, work, Notes(finish=finish))
     gaps = [
         after.start - before.end
         for step in usual
@@ -263,7 +272,7 @@ def _steps_of_one_rank(schedule: str, work: Work, notes: Notes) -> list[RankStep
         for name in ("1f1b", "zb1p"):
             table = build_table(name, 1, _MICROBATCHES)
             computer = Computer(stages, 1, work.inputs, work.targets, work.loss, notes)
-            runs.append(RankRuntime(table, 0, computer, lambda: torch.empty(work.shape)))
+            runs.append(RankRuntime(table, 0, computer, work.empty))
     return [step for run in runs for step in _timed_steps(run, notes)]
 
 

@@ -39,10 +39,9 @@ class Work:
         """Of what travels between stages."""
         return (self.setup.sequences, self.setup.tokens, self.hidden)
 
-    @property
-    def message_bytes(self) -> int:
-        """Bytes of what travels between stages."""
-        return 4 * self.setup.sequences * self.setup.tokens * self.hidden
+    def empty(self) -> Tensor:
+        """Room for what travels between stages."""
+        return torch.empty(self.shape, device=self.device)
 
 
 def real_work(setup: Setup, microbatches: int, device: str = "cpu") -> Work:
