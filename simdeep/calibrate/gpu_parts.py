@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +74,24 @@ def gaps(session: Session) -> None:
     """A chain of kernels that do nothing: what a launch costs in a graph."""
     timing = session.clock.time([nothing_call()])
     session.add(timing, group="gap", name="nothing", dtype="", variant="")
+
+
+IDLE_READINGS, IDLE_EVERY_S = 30, 0.05
+
+
+def idle(session: Session) -> None:
+    """Clock and power while nothing runs and the clock is still up; `us` is the time watched."""
+    session.clock.time([nothing_call()])
+    read = []
+    for _ in range(IDLE_READINGS):
+        time.sleep(IDLE_EVERY_S)
+        read.append(session.clock.meter.read())
+    highest = max(mhz for mhz, _ in read)
+    watts = [w for mhz, w in read if mhz == highest]
+    span = IDLE_READINGS * IDLE_EVERY_S * 1e6
+    middle = int(statistics.median(watts))
+    timing = Timing(span, span, span, len(watts), highest, middle)
+    session.add(timing, group="idle", name="nothing", dtype="", variant="")
 
 
 def gemms(session: Session) -> None:
@@ -465,6 +485,7 @@ def _together(a: Any, b: Any, side: Any) -> tuple[Timing, int, int]:
 
 PARTS: dict[str, Callable[[Session], None]] = {
     "gaps": gaps,
+    "idle": idle,
     "ctas": ctas,
     "gemms": gemms,
     "grouped": grouped,
