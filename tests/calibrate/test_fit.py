@@ -48,7 +48,7 @@ TRUE = TiledCurve(
 )
 
 
-@pytest.fixture(scope="module", params=["h100"])
+@pytest.fixture(scope="module", params=["h100", "h200"])
 def gpu(request):
     """A GPU whose calibration and rows are shipped."""
     return request.param
