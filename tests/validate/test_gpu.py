@@ -74,6 +74,12 @@ def test_another_device_or_version_is_refused(name, calibration):
     gpu.check_device(calibration, {"device": mine, "torch": "2.11.1+cu130"}, "x")
 
 
+def test_the_calibration_of_a_device_is_found(name):
+    assert gpu.shipped_for({"device": DEVICES[name]}) == name
+    with pytest.raises(InputError, match=r"was made on NVIDIA A100; run `simdeep calibrate`"):
+        gpu.shipped_for({"device": "NVIDIA A100"})
+
+
 def test_a_calibration_that_names_no_device_is_refused():
     h800 = load_calibration("h800")
     with pytest.raises(InputError, match="does not say what device"):
