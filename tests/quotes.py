@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simdeep.cost.calibration import Calibration
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,43 +141,105 @@ def _published(found: dict[str, float]) -> Iterator[Quote]:
 
 
 def calibration() -> Iterator[Quote]:
-    """Left-out errors as the shipped file has them, and the layer on an H100."""
+    """Left-out errors as the shipped files have them, and the layer on an H100 and an H200."""
+    from simdeep.calibrate.rows import read_rows
     from simdeep.cost.calibration import load_calibration
 
-    for (dtype, kind), curve in load_calibration("h100").tiled.items():
-        said, from_file = f"{dtype} {kind.replace('_', ' ')}", curve.provenance
-        cells = f"{from_file.rows} | {from_file.median_error:.1%} | {from_file.p90_error:.1%}"
-        yield "simdeep calibrate --rows", f"| {said} | {cells} |"
-    layer = _report("gpu-h100")
+    fit = "simdeep calibrate --rows"
+    measured = ROOT / "simdeep" / "data" / "calibration" / "measured"
+    rows = {name: read_rows(measured / f"{name}.csv") for name in ("h100", "h200")}
+    for name, found in rows.items():
+        yield fit, f"`measured/{name}.csv`, {len(found):,} rows"
+    h100, h200 = load_calibration("h100"), load_calibration("h200")
+    for (dtype, kind), curve in h100.tiled.items():
+        mine, other = curve.provenance, h200.tiled[dtype, kind].provenance
+        assert mine.rows == other.rows
+        cells = [f"{dtype} {kind.replace('_', ' ')}", str(mine.rows)]
+        for errors in (mine, other):
+            cells += [f"{errors.median_error:.1%}", f"{errors.p90_error:.1%}"]
+        yield fit, f"| {' | '.join(cells)} |"
+    lost = [c.tiled["bf16", "fwd"].lost_sms for c in (h100, h200)]
+    yield fit, f"({lost[0]:.0f} on the H100, {lost[1]:.0f} on the H200)"
+    power = h200.power
+    assert power is not None
+    yield fit, f"idle and busy power ({power.idle_w:.0f} W, {power.busy_w:.0f} W) are its own"
+    backward = h200.attention["bf16", "bwd:192x128"].provenance
+    yield fit, f"but {backward.median_error:.0%} for the H200's backward with heads of 192/128"
+    cores = [r for r in rows["h200"] if (r.name, r.variant, r.v_dim) == ("cudnn", "bwd", 128)]
+    cores = [r for r in cores if r.group == "attention" and r.qk_dim == 192]
+    odd = max(cores, key=lambda r: (r.high_us - r.low_us) / r.us)
+    text = f"read between {odd.low_us / 1e3:.1f} and {odd.high_us / 1e3:.1f} ms"
+    yield fit, text
+    yield from _layers(h100, h200)
+
+
+def _layers(h100: Calibration, h200: Calibration) -> Iterator[Quote]:
+    """The layer's table and what is said of it."""
+    from simdeep.spec.hardware import load_gpu
+    from simdeep.validate.gpu import compare_layer, layer_kernel_table, predict_layer, predict_piece
+
     command = "simdeep validate gpu"
+    mine, other = _report("gpu-h100"), _report("gpu-h200")
     for name in ("F", "I", "W"):
-        yield command, _row(name, _named(layer["layer_us"], name), 1e-3, ".2f", " ms")
+        both = [_named(layer["layer_us"], name) for layer in (mine, other)]
+        yield command, _row(name, both, 1e-3, ".2f", " ms")
     for name in ("gemm", "attention"):
-        row = _named(layer["slow_down_by_held_sms"], name)
-        yield command, _row(f"{name} beside 20 held SMs", row, 1.0, ".3f", " times")
-    yield command, _row("F beside B", layer["forward_beside_backward_us"], 1e-3, ".2f", " ms")
-    error = {row["name"]: row["error"] for row in layer["layer_us"]}
+        both = [_named(layer["slow_down_by_held_sms"], name) for layer in (mine, other)]
+        yield command, _row(f"{name} beside 20 held SMs", both, 1.0, ".3f", " times")
+    both = [layer["forward_beside_backward_us"] for layer in (mine, other)]
+    yield command, _row("F beside B", both, 1e-3, ".2f", " ms")
+
+    error = {row["name"]: row["error"] for row in other["layer_us"]}
+    yield command, f"the experts' forward is predicted {error['mlp.F']:.0%} too slow"
+    times, table = other["measured_us"], layer_kernel_table()
+    experts = [kernel for kernel in table["mlp", "F"] if kernel.op == "grouped_gemm"]
+    apart = [predict_piece([k], h200, 0) / times["kernels"][k.name] - 1 for k in experts]
+    yield command, f"by itself is within {max(map(abs, apart)):.0%}"
+    alone = sum(times["kernels"][kernel.name] for kernel in table["mlp", "F"])
+    faster = 1 - times["components"]["mlp.F"] / alone
+    yield command, f"in the layer its kernels ran {faster:.0%} faster than by themselves"
+    clock = other["clock_mhz"]
+    text = f"({clock['predicted']:,.0f} MHz predicted, {clock['measured']:,.0f} MHz read)"
+    yield command, text
+    scaled = compare_layer(predict_layer(h100.on(load_gpu("h200"))), times)
+    said = ", ".join(f"{c.name} {c.error:+.1%}" for c in scaled if c.judged)
+    yield command, f"nearer for F and farther off for the rest: {said}."
+    swiglu = next(kernel for kernel in table["mlp", "I"] if kernel.name == "routed_act_bwd")
+    yield (
+        command,
+        f"SwiGLU backward is {predict_piece([swiglu], h200, 0):.0f} us by the H200's rows and took "
+        f"{times['kernels'][swiglu.name]:.0f} us in its layer",
+    )
+
+    error = {row["name"]: row["error"] for row in mine["layer_us"]}
     worst = max(abs(value) for value in error.values())
     yield command, f"Each component is within {worst:.0%}."
-    clock = layer["clock_mhz"]
+    clock = mine["clock_mhz"]
     yield (
         command,
         f"forward is predicted {error['mlp.F']:.0%} too slow (clock of the layer: "
         f"{clock['predicted']:,.0f} MHz predicted, {clock['measured']:,.0f} read), "
         f"weight gradient {-error['mlp.W']:.0%} too fast",
     )
-    single = _named(layer["slow_down_by_held_sms"], "kv_up_fwd")["error"]
-    yield command, f"single GEMMs are up to {single:.0%} off (`kv_up` forward)"
+    single = _named(mine["slow_down_by_held_sms"], "kv_up_fwd")["error"]
+    besides = _named(other["slow_down_by_held_sms"], "routed_gateup_fwd")["error"]
+    yield (
+        command,
+        f"single GEMMs are up to {single:.0%} off on the H100 (`kv_up` forward) and {besides:.0%} "
+        "on the H200 (`routed_gateup` forward)",
+    )
 
 
 def _named(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(row for row in rows if row["name"] == name)
 
 
-def _row(said: str, row: dict[str, Any], scale: float, form: str, unit: str) -> str:
-    predicted, measured = (row[key] * scale for key in ("predicted", "measured"))
-    cells = f"{predicted:{form}}{unit} | {measured:{form}}{unit} | {row['error']:+.1%}"
-    return f"| {said} | {cells} |"
+def _row(said: str, rows: list[dict[str, Any]], scale: float, form: str, unit: str) -> str:
+    cells = [said]
+    for row in rows:
+        cells += [f"{row[key] * scale:{form}}{unit}" for key in ("predicted", "measured")]
+        cells.append(f"{row['error']:+.1%}")
+    return f"| {' | '.join(cells)} |"
 
 
 def hooks() -> Iterator[Quote]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from simdeep.calibrate.fit_attention import core_rows, fit_core
 from simdeep.calibrate.fit_gemm import (
-    H100_SETS,
+    HOPPER_SETS,
     GemmSet,
     fit_curve,
     joules_per_flop,
@@ -34,11 +34,13 @@ from simdeep.spec.yamlio import load_document
 FORMAT = 2
 
 IDLE_W = 110.0
-"""Power of an H100 that holds its highest clock and does nothing."""
+"""Power of an H100 that holds its highest clock and does nothing; for rows without an idle one."""
 
 PJ_PER_BYTE, EXPONENT = 20.0, 1.0
 """Energy of moving beside computing, and how joules a FLOP grow with the clock: where the errors of
-left-out GEMMs are least (docs/calibration.md)."""
+an H100's left-out GEMMs are least (docs/calibration.md). Other GPUs take the same."""
+
+H100 = "h100"
 
 HEADS = ((192, 128), (128, 128), (64, 64), (192, 192))
 """Sizes of a head's keys and values that were measured."""
@@ -112,7 +114,11 @@ def calibration_of_gpu(
     """
     gap_s = next(r.us for r in rows if r.group == "gap") * 1e-6
     power = PowerModel(
-        float(device["power_limit_w"]), IDLE_W, PJ_PER_BYTE * 1e-12, EXPONENT, busy_watts(rows)
+        float(device["power_limit_w"]),
+        idle_watts(rows),
+        PJ_PER_BYTE * 1e-12,
+        EXPONENT,
+        busy_watts(rows),
     )
     base = reference_data()
     memory = memory_part(rows, gap_s, source)
@@ -126,7 +132,7 @@ def calibration_of_gpu(
             "hbm_GBps": gpu.hbm_bw / 1e9,
             "peak_tflops": {dtype: peak / 1e12 for dtype, peak in gpu.peak.items()},
         },
-        "power": power_part(rows, power, source),
+        "power": power_part(rows, power, gpu.id, source),
         "launch_gap_us": {
             "value": gap_s * 1e6,
             "kind": "measured",
@@ -136,7 +142,7 @@ def calibration_of_gpu(
         "drag": drag_part(rows, base, source),
         "kernel_cv": borrowed(base["kernel_cv"]),
         "gemm": gemm_part(rows, power, gap_s, gpu.sms, source),
-        "gemm_stream_GBps": borrowed(base["gemm_stream_GBps"]),
+        "gemm_stream_GBps": stream_part(base, gpu),
         "attention": attention_part(rows, power, gap_s, gpu.sms, around, source),
         "memory": memory,
         "alltoall": {
@@ -158,6 +164,13 @@ def borrowed(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry, "kind": "guess", "source": f"taken from {REFERENCE}: {entry['source']}"}
 
 
+def stream_part(base: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
+    """The reference's bandwidth of GEMMs that HBM bounds, by the ratio of the datasheets."""
+    entry = borrowed(base["gemm_stream_GBps"])
+    ratio = gpu.hbm_bw / 1e9 / base["reference"]["hbm_GBps"]
+    return entry if ratio == 1.0 else {**entry, "value": entry["value"] * ratio}
+
+
 def errors_of(errors: Any) -> dict[str, float]:
     """Median, 90th percentile and largest of some relative errors."""
     size = np.abs(errors)
@@ -171,6 +184,11 @@ def errors_of(errors: Any) -> dict[str, float]:
 def spread_of(rows: Sequence[Row]) -> float:
     """Median of (slowest - fastest) / median reading."""
     return float(np.median([(r.high_us - r.low_us) / r.us for r in rows]))
+
+
+def idle_watts(rows: Sequence[Row]) -> float:
+    """Power with nothing running, the clock still at its highest."""
+    return next((float(r.watts) for r in rows if r.group == "idle" and r.watts), IDLE_W)
 
 
 def busy_watts(rows: Sequence[Row]) -> float:
@@ -187,18 +205,23 @@ def busy_watts(rows: Sequence[Row]) -> float:
     highest = max(r.mhz for r in rows)
     keys = [(r.dtype, r.variant, r.m, r.n, r.qk_dim) for r in some]
     kinds = sorted(set(keys))
+    idle_w = idle_watts(rows)
     terms = np.zeros((len(some), 1 + len(kinds)))
     terms[:, 0] = 1.0
     for i, (r, key) in enumerate(zip(some, keys, strict=True)):
         terms[i, 1 + kinds.index(key)] = r.flops / r.us * 1e-6
-    drawn = np.array([(r.watts - IDLE_W) / (r.mhz / highest) ** EXPONENT for r in some])
+    drawn = np.array([(r.watts - idle_w) / (r.mhz / highest) ** EXPONENT for r in some])
     return max(0.0, float(np.linalg.lstsq(terms, drawn, rcond=None)[0][0]))
 
 
-def power_part(rows: Sequence[Row], power: PowerModel, source: str) -> dict[str, Any]:
+def power_part(rows: Sequence[Row], power: PowerModel, gpu_id: str, source: str) -> dict[str, Any]:
     """Power limit and what draws how much."""
     busy = [r.watts for r in rows if r.group == "memory" and r.us > 50 and r.watts]
-    fitted = f"{source}: least left-out error of GEMMs"
+    own = gpu_id == H100
+    fitted = {
+        "kind": "measured" if own else "guess",
+        "source": f"{source if own else 'as on an H100'}: least left-out error of GEMMs",
+    }
     return {
         "limit_w": {"value": power.limit_w, "kind": "measured", "source": "reported by the driver"},
         "idle_w": {
@@ -212,8 +235,8 @@ def power_part(rows: Sequence[Row], power: PowerModel, source: str) -> dict[str,
             "source": f"{source}: clock and power of kernels beside 0 to 68 held SMs",
             "rows": sum(r.group == "held" for r in rows),
         },
-        "pJ_per_byte": {"value": PJ_PER_BYTE, "kind": "measured", "source": fitted},
-        "exponent": {"value": EXPONENT, "kind": "measured", "source": fitted},
+        "pJ_per_byte": {"value": PJ_PER_BYTE, **fitted},
+        "exponent": {"value": EXPONENT, **fitted},
         "memory_w": {
             "value": float(np.median(busy)),
             "kind": "measured",
@@ -229,12 +252,12 @@ def gemm_part(
     """All GEMM curves, with what held SMs cost them."""
     curves = {
         s.curve: fit_curve(s, rows_of(s, rows), power, gap_s, sms)
-        for s in H100_SETS
+        for s in HOPPER_SETS
         if rows_of(s, rows)
     }
     lost, tail, misses = fit_held(rows, curves, power, gap_s)
     entries = []
-    for chosen in H100_SETS:
+    for chosen in HOPPER_SETS:
         if chosen.curve in curves:
             entry = gemm_entry(
                 chosen, curves[chosen.curve], rows_of(chosen, rows), power, gap_s, sms, source

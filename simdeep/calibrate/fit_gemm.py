@@ -75,7 +75,7 @@ CUBLAS = both_ways(CUBLAS_TILES)
 _BLOCK = ((128, 128),)
 _CUTLASS = both_ways([(128, 256), (128, 128), (64, 128), (64, 256)])
 
-H100_SETS = (
+HOPPER_SETS = (
     GemmSet("bf16", ("fwd",), ("bf16", "fwd"), CUBLAS, CUBLAS_SPLITS),
     GemmSet("bf16", ("dgrad",), ("bf16", "dgrad"), CUBLAS, CUBLAS_SPLITS),
     GemmSet("bf16", ("wgrad",), ("bf16", "wgrad"), CUBLAS, (1,), result_bytes=8.0),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +74,24 @@ def gaps(session: Session) -> None:
     """A chain of kernels that do nothing: what a launch costs in a graph."""
     timing = session.clock.time([nothing_call()])
     session.add(timing, group="gap", name="nothing", dtype="", variant="")
+
+
+IDLE_READINGS, IDLE_EVERY_S = 30, 0.05
+
+
+def idle(session: Session) -> None:
+    """Clock and power while nothing runs and the clock is still up; `us` is the time watched."""
+    session.clock.time([nothing_call()])
+    read = []
+    for _ in range(IDLE_READINGS):
+        time.sleep(IDLE_EVERY_S)
+        read.append(session.clock.meter.read())
+    highest = max(mhz for mhz, _ in read)
+    watts = [w for mhz, w in read if mhz == highest]
+    span = IDLE_READINGS * IDLE_EVERY_S * 1e6
+    middle = int(statistics.median(watts))
+    timing = Timing(span, span, span, len(watts), highest, middle)
+    session.add(timing, group="idle", name="nothing", dtype="", variant="")
 
 
 def gemms(session: Session) -> None:
@@ -410,16 +430,18 @@ def overlap(session: Session) -> None:
         f"{f['group']}.{f['name']}.{f['variant']}.{f['dtype']}": c for f, c in _pieces(session)
     }
     names = [*pieces]
-    side: Any = None
     import torch
 
-    side = torch.cuda.Stream()
+    side: Any = torch.cuda.Stream()
     captured = {name: session.clock.capture(calls) for name, calls in pieces.items()}
     alone = {name: session.clock.replay(done) for name, done in captured.items()}
     first = names[: 3 if session.smoke else 4]
+    # The library's workspace is a stream's: two graphs of one stream would share it.
+    with torch.cuda.stream(side):
+        beside = {name: session.clock.capture(pieces[name]) for name in first}
     pairs = [(a, b) for a in first for b in names if a != b]
     for a, b in pairs:
-        timing, calls_a, calls_b = _together(session, captured[a], captured[b], side)
+        timing, calls_a, calls_b = _together(beside[a], captured[b], side)
         expected = (alone[a].us * calls_a, alone[b].us * calls_b)
         session.add(
             timing,
@@ -433,8 +455,11 @@ def overlap(session: Session) -> None:
         )
 
 
-def _together(session: Session, a: Any, b: Any, side: Any) -> tuple[Timing, int, int]:
-    """Time of both from the start of the first to the end of the last; calls of each."""
+def _together(a: Any, b: Any, side: Any) -> tuple[Timing, int, int]:
+    """Time of both from the start of the first to the end of the last; calls of each.
+
+    `a` runs on the stream `side`, `b` on the current one, each captured where it runs.
+    """
     import torch
 
     main = torch.cuda.current_stream()
@@ -444,11 +469,11 @@ def _together(session: Session, a: Any, b: Any, side: Any) -> tuple[Timing, int,
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         side.wait_stream(main)
-        for _ in range(counts[0]):
-            a.graph.replay()
         with torch.cuda.stream(side):
-            for _ in range(counts[1]):
-                b.graph.replay()
+            for _ in range(counts[0]):
+                a.graph.replay()
+        for _ in range(counts[1]):
+            b.graph.replay()
         main.wait_stream(side)
         end.record()
         end.synchronize()
@@ -460,6 +485,7 @@ def _together(session: Session, a: Any, b: Any, side: Any) -> tuple[Timing, int,
 
 PARTS: dict[str, Callable[[Session], None]] = {
     "gaps": gaps,
+    "idle": idle,
     "ctas": ctas,
     "gemms": gemms,
     "grouped": grouped,

@@ -15,14 +15,14 @@ class Row:
     """One timed piece of work; sizes that it does not have are 0.
 
     `group` says which fit it serves (gemm, grouped_gemm, attention, memory, held, ctas, overlap,
-    gap), `name` the piece, `variant` the product, direction or class as in the kernel records. GEMM
-    sizes are the kernel record's (`m` x `n` output, `k` contracted; of a grouped wgrad `k` is the
-    mean of a group). For attention `m` is the tokens of all sequences, `n` the sequence length,
-    `groups` the heads, `kv_heads`, `qk_dim` and `v_dim` the rest. `flops` and `bytes` are the
-    record's. `sms` are those the kernel was launched for, `held` those that another kernel
-    kept to itself meanwhile, `beside` what ran there. Times in microseconds a call: the median,
-    and the fastest and slowest of `repeats` readings. `mhz` and `watts` are the SM clock and the
-    power seen while it ran; `kernel` is the library's kernel.
+    gap, idle), `name` the piece, `variant` the product, direction or class as in the kernel
+    records. GEMM sizes are the kernel record's (`m` x `n` output, `k` contracted; of a grouped
+    wgrad `k` is the mean of a group). For attention `m` is the tokens of all sequences, `n` the
+    sequence length, `groups` the heads, `kv_heads`, `qk_dim` and `v_dim` the rest. `flops` and
+    `bytes` are the record's. `sms` are those the kernel was launched for, `held` those that another
+    kernel kept to itself meanwhile, `beside` what ran there. Times in microseconds a call: the
+    median, and the fastest and slowest of `repeats` readings. `mhz` and `watts` are the SM clock
+    and the power seen while it ran; `kernel` is the library's kernel.
     """
 
     group: str

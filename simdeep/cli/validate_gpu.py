@@ -29,8 +29,11 @@ NAMES = ("gpu.json", "gpu.md", "gpu.png")
 @guarded
 def gpu(
     calibration: Annotated[
-        str, typer.Option("--calibration", help="Calibration of this GPU: shipped name or file.")
-    ] = "h100",
+        str | None,
+        typer.Option(
+            "--calibration", help="Shipped name or file; the one shipped for this GPU if left out."
+        ),
+    ] = None,
     held_sms: Annotated[
         int, typer.Option("--held-sms", min=1, max=100, help="SMs of the communication stand-in.")
     ] = 20,
@@ -62,20 +65,22 @@ def gpu(
         raise typer.Exit(DISAGREES)
 
 
-def _run(name: str, held_sms: int, quiet: bool) -> GpuReport:
+def _run(given: str | None, held_sms: int, quiet: bool) -> GpuReport:
     import torch
 
     from simdeep.cost.calibration import load_calibration
     from simdeep.validate import gpu as compare
     from simdeep.validate.gpu_report import GpuReport
 
-    found = load_calibration(name)
+    found = None if given is None else load_calibration(given)
     if not torch.cuda.is_available():
         message = "this needs a CUDA GPU, and torch finds none"
         raise InputError([Problem("", "", message)])
     from simdeep.calibrate.device import describe_device
 
     device = describe_device("cuda")
+    name = compare.shipped_for(device) if given is None else given
+    found = found or load_calibration(name)
     compare.check_device(found, device, f"--calibration {name}")
     prediction = compare.predict_layer(found, held_sms)
     from simdeep.validate.gpu_layer import LayerSize

@@ -110,7 +110,8 @@ def _cluster(scenario: Scenario) -> Input:
 
 def _calibration(scenario: Scenario, calibration: Calibration) -> Iterator[Input]:
     precision = scenario.train.precision
-    gemm = [c.provenance for (dtype, _), c in calibration.gemm.items() if dtype == precision]
+    gemm = [c.provenance for c in calibration.gemm.values() if c.dtype == precision]
+    gemm += [c.provenance for c in calibration.tiled.values() if c.dtype == precision]
     yield Input(f"{precision} GEMM times", _provenance(gemm), _source(gemm))
     core = [curve.provenance for curve in calibration.attention.values()]
     yield Input("attention times", _provenance(core), _source(core))

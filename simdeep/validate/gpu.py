@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from simdeep.cost.calibration import Calibration
+from simdeep.cost.calibration import Calibration, load_calibration
 from simdeep.cost.clocked import kernel_parts
 from simdeep.cost.power import settled_clock
 from simdeep.errors import InputError, Problem
 from simdeep.program.workload import Shape, layer_kernels
 from simdeep.program.workload.kernel import Kernel
 from simdeep.spec.model import Model, MoeFfn, load_model
+from simdeep.spec.resources import catalogue
 
 COMPONENTS = (("attn", "F"), ("mlp", "F"), ("mlp", "I"), ("attn", "I"), ("mlp", "W"), ("attn", "W"))
 """In the order of a layer's forward and backward pass."""
@@ -185,6 +186,16 @@ def compare_held(
             seen = float(np.mean([c.measured for c in some]))
             rows += [Compared(kind, predicted, seen, True), *some]
     return rows
+
+
+def shipped_for(present: Mapping[str, Any]) -> str:
+    """Name of the shipped calibration that was made on this device (`describe_device`)."""
+    mine = present.get("device")
+    for name, path in catalogue("calibration").items():
+        if path.suffix == ".yaml" and load_calibration(path).device.get("device") == mine:
+            return name
+    message = f"left out, and none that is shipped was made on {mine}; run `simdeep calibrate`"
+    raise InputError([Problem("--calibration", "", message)])
 
 
 def check_device(calibration: Calibration, present: Mapping[str, Any], place: str) -> None:

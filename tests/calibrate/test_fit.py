@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import simdeep
-from simdeep.calibrate.file import errors_of
+from simdeep.calibrate.file import IDLE_W, busy_watts, errors_of, idle_watts
 from simdeep.calibrate.fit_gemm import (
-    H100_SETS,
+    HOPPER_SETS,
     GemmSet,
     fit_curve,
     folds_of,
@@ -26,7 +26,7 @@ from simdeep.cost.calibration import Provenance, load_calibration
 from simdeep.cost.power import PowerModel
 from simdeep.cost.tiled import TiledCurve
 
-ROWS = Path(simdeep.__file__).parent / "data" / "calibration" / "measured" / "h100.csv"
+MEASURED = Path(simdeep.__file__).parent / "data" / "calibration" / "measured"
 FREE = PowerModel(1e9, 0.0, 0.0, 1.0)
 TRUE = TiledCurve(
     "bf16",
@@ -48,14 +48,20 @@ TRUE = TiledCurve(
 )
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return read_rows(ROWS)
+@pytest.fixture(scope="module", params=["h100", "h200"])
+def gpu(request):
+    """A GPU whose calibration and rows are shipped."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    return load_calibration("h100")
+def rows(gpu):
+    return read_rows(MEASURED / f"{gpu}.csv")
+
+
+@pytest.fixture(scope="module")
+def shipped(gpu):
+    return load_calibration(gpu)
 
 
 def device_rows(curve, power=FREE):
@@ -97,6 +103,16 @@ def test_energy_is_read_off_the_clock():
     assert joules_per_flop(made, power) == pytest.approx(joules, rel=1e-6)
 
 
+def test_idle_power_is_the_rows_own():
+    """As read where a row says it, an H100's where none does."""
+    held = Row("held", "x", "bf16", "fwd", flops=1e12, us=1e3, mhz=1980, watts=500)
+    held = [held, replace(held, held=68, us=2e3, watts=400)]
+    assert idle_watts(held) == IDLE_W
+    idle = Row("idle", "nothing", "", "", us=1e6, mhz=1980, watts=90)
+    assert idle_watts([*held, idle]) == 90.0
+    assert busy_watts([*held, idle]) == pytest.approx(300 - 90)
+
+
 def test_memory_fit_recovers_floor_and_bandwidth():
     sizes = [1e5, 1e6, 1e7, 1e8, 1e9]
     made = [Row("memory", "x", "", "", bytes=b, us=1.0 + 3 * 2.0 + b / 2e6) for b in sizes]
@@ -121,15 +137,27 @@ def test_rows_read_back(tmp_path, rows):
 
 
 def test_folds_keep_layers_together(rows):
-    mine = rows_of(H100_SETS[0], rows)
+    mine = rows_of(HOPPER_SETS[0], rows)
     for fold in folds_of(mine):
         inside = {mine[i].name for i in fold}
         assert not inside & {r.name for i, r in enumerate(mine) if i not in set(fold)}
 
 
+def test_power_of_the_shipped_rows(rows, shipped):
+    assert shipped.power.idle_w == idle_watts(rows)
+    assert shipped.power.busy_w == pytest.approx(busy_watts(rows), rel=1e-3)
+
+
+def test_what_gemms_stream_goes_with_hbm(shipped):
+    """Borrowed from the reference, by the ratio of the datasheets."""
+    reference = load_calibration("h800")
+    ratio = shipped.hbm_bw / reference.hbm_bw
+    assert shipped.gemm_stream_bw == pytest.approx(reference.gemm_stream_bw * ratio, rel=1e-3)
+
+
 @pytest.mark.parametrize("number", [3, 4, 8])
 def test_shipped_errors_are_those_of_the_shipped_rows(number, rows, shipped):
-    chosen = H100_SETS[number]
+    chosen = HOPPER_SETS[number]
     power, gap = shipped.power, shipped.launch_gap_s
     mine = rows_of(chosen, rows)
     errors = left_out_errors(

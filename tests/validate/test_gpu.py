@@ -1,4 +1,4 @@
-"""The shipped calibration against the shipped measurement of a layer; no torch."""
+"""The shipped calibrations against the shipped measurements of a layer; no torch."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,24 @@ from simdeep.cost.calibration import load_calibration
 from simdeep.errors import InputError
 from simdeep.validate import gpu
 
-REPORT = Path(__file__).parents[2] / "reports" / "gpu-h100.json"
+REPORTS = Path(__file__).parents[2] / "reports"
+DEVICES = {"h100": "NVIDIA H100 80GB HBM3", "h200": "NVIDIA H200"}
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def name(request):
+    """A shipped calibration that was made on a GPU."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def report():
-    return json.loads(REPORT.read_text(encoding="utf-8"))
+def report(name):
+    return json.loads((REPORTS / f"gpu-{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def calibration():
-    return load_calibration("h100")
+def calibration(name):
+    return load_calibration(name)
 
 
 def test_layer_within_ten_percent(report, calibration):
@@ -56,18 +63,21 @@ def test_components_add_up_to_the_kernels(calibration):
     assert sum(found.components.values()) == pytest.approx(sum(found.kernels.values()))
 
 
-@pytest.mark.parametrize(
-    ("present", "words"),
-    [
-        ({"device": "NVIDIA H200", "torch": "2.11.0+cu130"}, "made on NVIDIA H100 80GB HBM3"),
-        ({"device": "NVIDIA H100 80GB HBM3", "torch": "2.9.1+cu128"}, "made on 2.11, this is 2.9"),
-    ],
-)
-def test_another_device_or_version_is_refused(present, words, calibration):
-    with pytest.raises(InputError, match=words):
-        gpu.check_device(calibration, present, "x")
-    mine = {"device": "NVIDIA H100 80GB HBM3", "torch": "2.11.1+cu130"}
-    gpu.check_device(calibration, mine, "x")
+def test_another_device_or_version_is_refused(name, calibration):
+    mine = DEVICES[name]
+    for present, words in (
+        ({"device": "NVIDIA A100", "torch": "2.11.0+cu130"}, f"made on {mine}, this is NVIDIA A"),
+        ({"device": mine, "torch": "2.9.1+cu128"}, "made on 2.11, this is 2.9"),
+    ):
+        with pytest.raises(InputError, match=words):
+            gpu.check_device(calibration, present, "x")
+    gpu.check_device(calibration, {"device": mine, "torch": "2.11.1+cu130"}, "x")
+
+
+def test_the_calibration_of_a_device_is_found(name):
+    assert gpu.shipped_for({"device": DEVICES[name]}) == name
+    with pytest.raises(InputError, match=r"was made on NVIDIA A100; run `simdeep calibrate`"):
+        gpu.shipped_for({"device": "NVIDIA A100"})
 
 
 def test_a_calibration_that_names_no_device_is_refused():
