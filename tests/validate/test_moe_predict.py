@@ -73,12 +73,12 @@ def test_curves():
     both = of_all_ranks([[ExpertTime(4, (1.0,), (2.0,))], [ExpertTime(4, (3.0,), (6.0,))]])
     assert both == [ExpertTime(4, (1.0, 3.0), (2.0, 6.0))]
     forward, backward = expert_curves(both)
-    assert forward == Curve((4.0,), (2.0,), (0.5, 1.5))
-    assert backward == Curve((4.0,), (4.0,), (0.5, 1.5))
+    assert forward == Curve((4.0,), (2.0,), ((0.5, 1.5),))
+    assert backward == Curve((4.0,), (4.0,), ((0.5, 1.5),))
     # One size, three repeats on two ranks: last start to last end.
     first = [[(0.0, 5.0), (10.0, 12.0), (20.0, 29.0)]]
     second = [[(1.0, 4.0), (9.0, 13.0), (21.0, 24.0)]]
-    assert transfer_curve([64], [first, second]) == Curve((64,), (5.0,), (0.8, 0.6, 1.6))
+    assert transfer_curve([64], [first, second]) == Curve((64,), (5.0,), ((0.8, 0.6, 1.6),))
 
 
 def test_jitter_makes_ranks_wait_for_the_slowest():
@@ -86,7 +86,7 @@ def test_jitter_makes_ranks_wait_for_the_slowest():
     # 64 layers, and the mean wait is half of the difference: 0.5.
     trace = joined([routing([0, 1], [2, 3], layers=64)] * 2)
     even = Curve((1.0, 9.0), (0.5, 4.5))
-    uneven = Curve(even.sizes, even.seconds, (0.5, 1.5))
+    uneven = Curve(even.sizes, even.seconds, ((0.5, 1.5), (0.0, 9.0)))
     free = Curve((64.0,), (0.0,))
     still, jittered = (predict(trace, 2, 4, c, c, free) for c in (even, uneven))
     assert still.phases["experts F"] == pytest.approx(64 * 2.0)

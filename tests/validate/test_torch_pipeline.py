@@ -11,7 +11,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from simdeep.calibrate.workers import WorkerError
+from simdeep.calibrate.workers import WorkerError, run_workers
 from simdeep.cli.app import app
 from simdeep.errors import InputError
 from simdeep.validate.pipeline import (
@@ -19,6 +19,7 @@ from simdeep.validate.pipeline import (
     Point,
     Setup,
     make_grid,
+    order,
     validate_pipeline,
 )
 from simdeep.validate.pipeline.runtimes import operations
@@ -125,24 +126,67 @@ def test_calibration_knows_every_stage_on_its_core(everything):
             for stage in own
         }
         for costs in stages.values():
-            assert all(costs.median_s(kind) > 0 for kind in ("F", "B", "W", "optimizer", "scale"))
+            done = {"F", "optimizer", "scale", *("BIW" if point.schedule == "dualpipev" else "")}
+            assert all(costs.median_s(what) > 0 for what in done)
             assert costs.saved_bytes > 4 * 2 * 64 * 128
     overheads = everything.pairs[0].calibration.overheads
-    assert overheads.message_bytes == 4 * 2 * 64 * 128
-    assert min(*overheads.messages_s, overheads.send_s, overheads.recv_s) > 0
-    assert overheads.reduce_s > 0
+    assert {*overheads.messages} == {True, False}
+    for costs in overheads.messages.values():
+        assert costs.size == 4 * 2 * 64 * 128
+        assert min(costs.send_s, costs.recv_s, statistics.median(costs.passing_s)) > 0
+    assert {*overheads.copies} == {0, 1}
+    assert all(costs.busy_s > 0 for costs in overheads.copies.values())
+    assert overheads.shared_cores == 0
 
 
-def test_two_ranks_are_predicted_within_8_percent():
-    """Each point's error is its median over rounds: up to three, where others use the machine."""
-    grid = make_grid(["1f1b", "zb-v", "dualpipev"], [CORES], [8])
-    rounds, close = [], False
-    while not close and len(rounds) < 3:
-        rounds.append(validate_pipeline(grid, Setup(layers=4, turns=5)).pairs)
-        of_points = zip(*rounds, strict=True)
-        errors = [abs(statistics.median(pair.error for pair in pairs)) for pairs in of_points]
-        close = statistics.median(errors) <= 0.08 and max(errors) <= 0.15
-    assert close, errors
+def rounds_until(grid, setup, median, worst):
+    """Pairs of each point, of up to three rounds: as many as it takes to be within the limits.
+
+    A point's error is its median over the rounds.
+    """
+    rounds = []
+    while len(rounds) < 3:
+        rounds.append(validate_pipeline(grid, setup).pairs)
+        by_point = list(zip(*rounds, strict=True))
+        errors = [abs(statistics.median(pair.error for pair in pairs)) for pairs in by_point]
+        if statistics.median(errors) <= median and max(errors) <= worst:
+            return by_point
+    pytest.fail(f"median {statistics.median(errors):.1%}, worst {max(errors):.1%}: {errors}")
+
+
+def test_two_ranks_are_predicted_within_8_percent_and_ordered():
+    grid = make_grid(["1f1b", "zb-v", "dualpipev"], [CORES], [4, 8, 12])
+    by_point = rounds_until(grid, Setup(layers=4, turns=10), median=0.08, worst=0.15)
+    predicted, measured = (
+        [statistics.median(seconds(pair) for pair in pairs) for pairs in by_point]
+        for seconds in (lambda pair: pair.predicted_step_s, lambda pair: pair.measured.step_s)
+    )
+    assert order(predicted, measured).share >= 0.9
+
+
+def test_eight_emulated_ranks_are_predicted_within_3_percent():
+    # Short waits: what the runtimes and the threads of eight ranks take of two cores counts.
+    setup = Setup(layers=16, sequences=2, tokens=32, turns=2, emulate=True)
+    rounds_until(make_grid(SCHEDULES, [8], [16]), setup, median=0.03, worst=1.0)
+
+
+def dualpipe_without_tags(rank: int, ranks: int) -> float:
+    """Largest gradient error of DualPipe whose messages are told apart as with nccl."""
+    from simdeep.program.schedule import build_table
+    from simdeep.validate import runtime
+    from simdeep.validate.cases import ModelSize
+    from simdeep.validate.model import gradient_error, run_reference
+    from simdeep.validate.worker import _run_own
+
+    runtime.dist.get_backend = lambda: "nccl"
+    table, size = build_table("dualpipe", ranks, 2 * ranks), ModelSize()
+    computer, _ = _run_own(rank, table, size)
+    wanted = run_reference(size, table.n_stages, table.n_microbatches).gradients
+    return max(gradient_error(stage, wanted[s]) for s, stage in computer.stages.items())
+
+
+def test_messages_go_right_by_groups_instead_of_tags():
+    assert max(run_workers(dualpipe_without_tags, (), 4)) <= 1e-12
 
 
 def test_a_killed_rank_ends_everything_with_its_name():

@@ -26,9 +26,10 @@ from simdeep.validate.moe.rank import device_of, finish_of
 from simdeep.validate.transformer.model import build
 
 _REPEATS = 30
-_WARM_UP = 3
 _FILLER_ROWS = 384
 """Rows of the expert that computes between two all-to-alls."""
+
+_WARM_UP = 3
 
 _COMPUTES_S = (2e-3, 10e-3)
 """For any time between these, each rank its own: only after a while of computing does a system let

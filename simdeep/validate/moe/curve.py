@@ -23,12 +23,12 @@ class ExpertTime:
 class Curve:
     """Seconds at some sizes; straight lines between them, the last one goes on.
 
-    `jitter` are single measurements over the mean of their size.
+    `jitter` are of each size the single measurements over their mean; empty where there is none.
     """
 
     sizes: tuple[float, ...]
     seconds: tuple[float, ...]
-    jitter: tuple[float, ...] = (1.0,)
+    jitter: tuple[tuple[float, ...], ...] = ()
 
     def at(self, size: float) -> float:
         """Seconds at a size; below the first size, the first's."""
@@ -37,6 +37,13 @@ class Curve:
             slope = (self.seconds[-1] - self.seconds[-2]) / (self.sizes[-1] - self.sizes[-2])
             return self.seconds[-1] + max(0.0, slope) * beyond
         return float(np.interp(size, self.sizes, self.seconds))
+
+    def draw_jitter(self, size: float, random: np.random.Generator) -> float:
+        """How much longer than at this size in the mean one measurement took: of the nearest."""
+        if not self.jitter:
+            return 1.0
+        nearest = int(np.argmin(np.abs(np.array(self.sizes) - size)))
+        return float(random.choice(self.jitter[nearest]))
 
 
 def expert_curves(times: Sequence[ExpertTime]) -> tuple[Curve, Curve]:
@@ -47,8 +54,8 @@ def expert_curves(times: Sequence[ExpertTime]) -> tuple[Curve, Curve]:
 
 def _curve(sizes: tuple[float, ...], samples: Sequence[Sequence[float]]) -> Curve:
     means = tuple(map(fmean, samples))
-    ratios = (s / mean for taken, mean in zip(samples, means, strict=True) for s in taken)
-    return Curve(sizes, means, tuple(ratios))
+    both = zip(samples, means, strict=True)
+    return Curve(sizes, means, tuple(tuple(s / mean for s in taken) for taken, mean in both))
 
 
 def of_all_ranks(by_rank: Sequence[Sequence[ExpertTime]]) -> list[ExpertTime]:

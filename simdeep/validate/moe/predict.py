@@ -88,18 +88,25 @@ def predict(
         for _, _, experts, source in trace.dispatches(ranks)
     ]
     sent = np.array([_others(matrix) for matrix in moved]) * hidden * VALUE_BYTES
-    moving = np.array([transfer.at(size) for size in sent])
-    counts = transfer.at(COUNT_BYTES * trace.n_experts * (ranks - 1) / ranks)
+    counts = np.full(len(sent), COUNT_BYTES * trace.n_experts * (ranks - 1) / ranks)
+
+    def drawn_times(curve: Curve, seconds: F64, sizes: F64) -> F64:
+        jitter = np.array([curve.draw_jitter(size, random) for size in sizes.flat])
+        times: F64 = seconds * jitter.reshape(sizes.shape)
+        return times
+
+    moving, counting = (np.array([*map(transfer.at, sizes)]) for sizes in (sent, counts))
     drawn: dict[str, list[float]] = {}
-    for letter, curve, first in (("F", forward, counts), ("B", backward, 0.0)):
+    for letter, curve, first in (("F", forward, counting), ("B", backward, 0.0 * counting)):
         experts = np.array([[curve.at(n) if n else 0.0 for n in layer] for layer in rows])
         usual = experts.reshape(len(rows), ranks, -1).sum(axis=2)
+        each = rows.reshape(len(rows), ranks, -1).mean(axis=2)
         # In the backward the combine's gradients go to the experts, the dispatch's come back.
         before, after = ("dispatch", "combine") if letter == "F" else ("combine", "dispatch")
         for _ in range(DRAWS):
-            by_rank = usual * random.choice(curve.jitter, usual.shape)
-            one, other, again = random.choice(transfer.jitter, (3, len(moving)))
-            timeline = _run(by_rank, moving * one + first * again, moving * other)
+            by_rank = drawn_times(curve, usual, each)
+            one, other = (drawn_times(transfer, moving, sent) for _ in range(2))
+            timeline = _run(by_rank, one + drawn_times(transfer, first, counts), other)
             found = {
                 f"{before} {letter}": _spent(timeline, "dispatch"),
                 f"experts {letter}": float(by_rank.max(axis=1).sum()),

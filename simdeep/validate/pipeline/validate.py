@@ -21,7 +21,7 @@ from simdeep.validate.pipeline.turns import Turns
 from simdeep.validate.torch_extra import require_torch
 from simdeep.validate.transformer.config import read_config
 
-_EMULATED_TURNS = 2
+_EMULATED_TURNS = 1
 """Of the calibration: waits of any length would do, these are to be about right."""
 
 
