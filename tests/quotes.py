@@ -259,14 +259,26 @@ def hooks() -> Iterator[Quote]:
             f"{point['gradient_error']:.1e}",
         ]
         yield "simdeep validate moe --procs 2", f"| {' | '.join(cells)} |"
-    apart = [
-        -phase["error"]
-        for point in report["points"]
-        for name, phase in point["phases"].items()
-        if not name.startswith("layer")
-    ]
-    said = f"Phases are {min(apart):.0%} to {max(apart):.0%} shorter in the prediction"
+    layers, phases = (
+        max(
+            abs(phase["error"])
+            for point in report["points"]
+            for name, phase in point["phases"].items()
+            if name.startswith("layer") == whole
+        )
+        for whole in (True, False)
+    )
+    said = f"Whole layers are off by up to {layers:.0%}, single phases by up to {phases:.0%}"
     yield "simdeep validate moe --procs 2", said
+
+
+def validation() -> Iterator[Quote]:
+    """Two real ranks."""
+    report = _report("pipeline-cpu")
+    ordering = report["ordering"]
+    command = "simdeep validate pipeline"
+    yield command, f"median {report['median_error']:.1%}, worst {report['worst_error']:.1%}"
+    yield command, f"{ordering['right']} of {ordering['pairs']} pairs"
 
 
 def network() -> Iterator[Quote]:
@@ -346,6 +358,7 @@ QUOTES: dict[str, Callable[[], Iterator[Quote]]] = {
     "docs/accuracy.md": accuracy,
     "docs/calibration.md": calibration,
     "docs/hooks.md": hooks,
+    "docs/validation.md": validation,
     "docs/network.md": network,
     "docs/planner.md": planner,
     "docs/serving-requests.md": serving_requests,

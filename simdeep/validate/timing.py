@@ -38,6 +38,11 @@ class Span(NamedTuple):
     lost_s: float = 0.0
 
 
+def machine_clock() -> float:
+    """Seconds of the clock that all processes of the machine share."""
+    return time.perf_counter()
+
+
 def nothing() -> None:
     """What there is to wait for where computing is this thread's own."""
 
@@ -57,12 +62,13 @@ class Notes:
     """Takes the time of each action; with `waits`, each lasts as long as one of its samples.
 
     What the action really does counts towards the wait. `finish` is called before each reading of
-    the clock: it waits for a GPU.
+    the clock: it waits for a GPU. The clock may be the thread's own, which stands still in a wait.
     """
 
     waits: Durations | None = None
     seed: int = 0
     finish: Callable[[], None] = nothing
+    clock: Callable[[], float] = machine_clock
     spans: list[Span] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,11 +78,11 @@ class Notes:
     def taking(self, act: Act) -> Iterator[None]:
         """Note what happens inside as this action."""
         self.finish()
-        start, used = time.perf_counter(), time.thread_time()
+        now, start, used = time.perf_counter(), self.clock(), time.thread_time()
         yield
         self.finish()
         if self.waits is not None:
-            self._wait(start + float(self._random.choice(self.waits[act.kind, act.stage])))
+            self._wait(now + float(self._random.choice(self.waits[act.kind, act.stage])))
         self._note(Span(act, start, start), used)
 
     @contextmanager
@@ -89,7 +95,7 @@ class Notes:
 
     def _note(self, span: Span, used: float) -> None:
         """Append a span that ends now; its thread had run for `used` when it started."""
-        end = time.perf_counter()
+        end = self.clock()
         ran = time.thread_time() - used
         lost = end - span.start - ran if self.waits is None and self.finish is nothing else 0.0
         self.spans.append(span._replace(end=end, lost_s=max(0.0, lost)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from simdeep.validate.pipeline.calibration import (
     Part,
     RuntimeCosts,
     StageCosts,
+    mean_costs,
 )
 from simdeep.validate.pipeline.comm import copy_costs, message_costs
 from simdeep.validate.pipeline.points import OWN, Point, Setup, cores_here
@@ -75,7 +76,14 @@ def time_overheads(points: Sequence[Point], setup: Setup) -> Overheads:
     size = 4 * setup.sequences * setup.tokens * hidden
     copied = any(point.schedule == OWN for point in points)
     schedules = tuple(dict.fromkeys(point.schedule for point in points))
-    runtimes: dict[str, RuntimeCosts] = run_workers(_time_runtimes, (setup, schedules), 1)[0]
+    # Ranks that share cores take each other's caches: as many as there will be run at once.
+    at_once = ranks if setup.emulate else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        timed = [
+            pool.submit(run_workers, _time_runtimes, (setup, schedules), 1) for _ in range(at_once)
+        ]
+        by_process: list[dict[str, RuntimeCosts]] = [future.result()[0] for future in timed]
+    runtimes = {name: mean_costs([found[name] for found in by_process]) for name in schedules}
     late: list[float] = run_workers(_waits, (), 1) if setup.emulate else [0.0]
     by_torch = tuple({schedule != OWN for schedule in schedules})
     if ranks > 1:

@@ -87,6 +87,16 @@ class RuntimeCosts:
     after_s: float
 
 
+def mean_costs(costs: Sequence[RuntimeCosts]) -> RuntimeCosts:
+    """What several processes found of one runtime."""
+    return RuntimeCosts(
+        between_s=statistics.fmean(one.between_s for one in costs),
+        inside_s={k: statistics.fmean(one.inside_s[k] for one in costs) for k in costs[0].inside_s},
+        before_s=statistics.fmean(one.before_s for one in costs),
+        after_s=statistics.fmean(one.after_s for one in costs),
+    )
+
+
 @dataclass(frozen=True)
 class MessageCosts:
     """Seconds of a message of `size` bytes between two stages.

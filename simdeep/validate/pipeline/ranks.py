@@ -112,8 +112,9 @@ def run_points(
     ]
     checks = _check(on_rank, work)
     gc.disable()
-    for one in on_rank:
-        one.step()  # the first step with the optimizer makes its state
+    if waits is None:
+        for one in on_rank:
+            one.step()  # the first step with the optimizer makes its state
     pace = Pace()
     steps: list[list[RankStep]] = [[] for _ in points]
     turns.mark("ran 0", rank)

@@ -66,7 +66,7 @@ _WARM_UP = 1
 _MICROBATCHES = 4
 """Of the steps that show what a runtime takes."""
 
-_WAIT_S = 3e-3
+_WAIT_S = 6e-3
 
 
 class _Step(Protocol):
@@ -231,19 +231,20 @@ def _saved_bytes(stage: nn.Module, tokens: Tensor, given: Tensor | None) -> int:
 def time_runtime(setup: Setup, schedule: str) -> RuntimeCosts:
     """What a schedule's runtime takes beside computing: steps of one rank, nothing to send.
 
-    Between actions: with the real model, or with waits where those will stand for it, since a core
-    that has just computed something large, or slept, runs a runtime slower. Inside and around them:
-    with stand-in stages, whose actions and gradients take next to no time themselves.
+    Between actions: with the real model, since a core that has just computed something large runs a
+    runtime slower. Inside and around them: with stand-in stages, whose actions and gradients take
+    next to no time themselves. Emulated: with waits, in which the core sleeps or runs other ranks;
+    all of it is the time that the core ran this thread.
     """
     small = emulated_work(setup, _MICROBATCHES)
-    steps = _steps_of_one_rank(schedule, small, Notes())
     if setup.emulate:
         waits: Durations = {(kind, stage): (_WAIT_S,) for kind in KINDS for stage in (0, 1)}
-        usual = _steps_of_one_rank(schedule, small, Notes(waits))
+        steps = usual = _steps_of_one_rank(schedule, small, Notes(waits, clock=time.thread_time))
     else:
         device, finish = _device(setup)
         work = real_work(setup, _MICROBATCHES, device)
         usual = _steps_of_one_rank(schedule, work, Notes(finish=finish))
+        steps = _steps_of_one_rank(schedule, small, Notes())
     gaps = [
         after.start - before.end
         for step in usual
@@ -281,9 +282,9 @@ def _timed_steps(run: _Step, notes: Notes) -> list[RankStep]:
     for _ in range(_WARM_UP + 3):
         gc.collect()
         notes.take()
-        start = time.perf_counter()
+        start = notes.clock()
         run.step()
-        end = time.perf_counter()
+        end = notes.clock()
         steps.append(RankStep(start, end, tuple(notes.take())))
     return steps[_WARM_UP:]
 
