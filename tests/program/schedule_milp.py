@@ -6,7 +6,8 @@ with no more bytes held after I than after F, they are never needed.
 """
 
 import numpy as np
-import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import lil_matrix
 
 from simdeep.program.search import Task
 
@@ -15,10 +16,6 @@ _FEW = 18
 
 def optimum(task: Task) -> float:
     """The smallest makespan."""
-    pytest.importorskip("scipy")
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import lil_matrix
-
     place = task.placement
     stages, count, ways = place.n_stages, place.microbatches, len(place.stage_ranks)
     p2p = task.costs.transfer()
