@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +18,6 @@ def enter(
     batches: Path,
 ) -> Any:
     """`prepare` in one process, or as a rank time what is `beside` others, or do the `run`."""
-    _keep_memory()
     if what != "prepare":
         _take_core(rank, n)
     if what == "prepare":
@@ -34,20 +31,6 @@ def enter(
     from simdeep.validate.moe.rank import run_rank
 
     return run_rank(rank, n, case, state, batches)
-
-
-def _keep_memory() -> None:
-    """Let the allocator keep what is freed, as a training job's caching allocator does.
-
-    Otherwise glibc hands large blocks back after every step, and each step pays anew for the pages
-    it touches first: time of the system's, not of experts or transfers.
-    """
-    if sys.platform == "linux":
-        trim_threshold, mmap_threshold, never = -1, -3, 1 << 30
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(trim_threshold, never)
-            libc.mallopt(mmap_threshold, never)
 
 
 def _take_core(rank: int, n: int) -> None:

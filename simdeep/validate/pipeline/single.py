@@ -50,16 +50,10 @@ def _order(text: str) -> tuple[tuple[Kind, int], ...]:
     return tuple(found)
 
 
-MIXED = dict(
-    zip(
-        PASSES,
-        (
-            _order("F0 F1 B0 F2 B1 F3 B2 B3"),
-            _order("F0 F1 I0 F2 I1 W0 F3 W1 I2 W2 I3 W3"),
-        ),
-        strict=True,
-    )
-)
+MIXED = {
+    PASSES[0]: _order("F0 F1 B0 F2 B1 F3 B2 B3"),
+    PASSES[1]: _order("F0 F1 I0 F2 I1 W0 F3 W1 I2 W2 I3 W3"),
+}
 """The same as a schedule mixes them: what ran before an action decides what is in the caches."""
 
 _WARM_UP = 1
